@@ -1,0 +1,98 @@
+"""Everything the platform can do, read off the domains' modules.
+
+To add a domain, name it here and in `handlers/__init__.py`; a test compares both with the folders.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from schemas.contract import Entity, Event, Job, Operation, Problem, Reaction
+
+DOMAINS = (
+    "identity",
+    "events",
+    "documents",
+    "models",
+    "tools",
+    "agents",
+    "goals",
+    "evaluation",
+    "registry",
+    "supervision",
+)
+
+
+@cache
+def modules() -> tuple[ModuleType, ...]:
+    """The domains' modules, in order."""
+    return tuple(import_module(f"schemas.{domain}") for domain in DOMAINS)
+
+
+def declared() -> Iterator[Any]:
+    """Every value that stands in a domain's module and was made there."""
+    for module in modules():
+        yield from vars(module).values()
+
+
+@cache
+def operations() -> tuple[Operation[Any, Any], ...]:
+    """Every operation, in the order of declaration."""
+    return tuple(dict.fromkeys(value for value in declared() if isinstance(value, Operation)))
+
+
+@cache
+def reactions() -> tuple[Reaction, ...]:
+    """Every reaction to an event."""
+    return tuple(dict.fromkeys(value for value in declared() if isinstance(value, Reaction)))
+
+
+def classes(base: type) -> tuple[Any, ...]:
+    """Subclasses of `base` that were defined in a domain's module, without doubles."""
+    found = dict.fromkeys(
+        value
+        for module in modules()
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, base)
+        and value.__module__ == module.__name__
+    )
+    return tuple(found)
+
+
+@cache
+def events() -> tuple[type[Event], ...]:
+    """Every event."""
+    return classes(Event)
+
+
+@cache
+def jobs() -> tuple[type[Job], ...]:
+    """Every job."""
+    return classes(Job)
+
+
+@cache
+def entities() -> tuple[type[Entity], ...]:
+    """Every entity that has a table."""
+    return tuple(entity for entity in classes(Entity) if entity.table)
+
+
+@cache
+def problems() -> tuple[type[Problem], ...]:
+    """Every problem, sorted by code."""
+    for _ in modules():
+        pass
+    return tuple(Problem.by_code[code] for code in sorted(Problem.by_code))
+
+
+@cache
+def operation(name: str) -> Operation[Any, Any]:
+    """The operation of this name.
+
+    Raises:
+        KeyError: There is none.
+    """
+    return {o.name: o for o in operations()}[name]

@@ -1,0 +1,308 @@
+"""Goals: what people want, the plan that was made of it, and its tasks."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from schemas.agents import Brief, RunFinished, RunStarted
+from schemas.contract import (
+    Entity, Event, Id, Job, Json, Listing, Operation, Page, Problem, Reaction, Reason, Schema,
+    Text, Title, Token,
+)  # fmt: skip
+from schemas.problems import IllegalMove, NotFound
+
+TASKS_MAX = 200
+GoalStatus = Literal[
+    "draft", "submitted", "planning", "planned", "executing", "completed", "failed", "cancelled"
+]
+PlanStatus = Literal[
+    "draft", "validated", "approved", "executing", "completed", "failed", "cancelled",
+    "superseded", "rejected",
+]  # fmt: skip
+TaskStatus = Literal[
+    "pending", "ready", "assigned", "running", "succeeded", "failed", "timed_out", "skipped",
+    "cancelled",
+]  # fmt: skip
+
+
+class Constraints(Schema):
+    """What the carrying out of a goal may use."""
+
+    parallelism: int = Field(4, ge=1, le=64, description="Tasks at once.")
+    tokens: int = Field(200_000, ge=100, description="Tokens over all tasks.")
+
+
+class Goal(Entity, table="mcp_documents.goals"):
+    """What somebody wants, and what came of it."""
+
+    title: str
+    description: str
+    owner_id: str
+    priority: int
+    constraints: Constraints
+    document_ids: tuple[Id, ...]
+    status: GoalStatus
+    progress: float
+    current_plan_id: Id | None
+    result: Json | None
+    error: Json | None
+    prompt_tokens: int
+    completion_tokens: int
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+
+
+class Plan(Entity, table="mcp_documents.plans"):
+    """One way to reach a goal: a graph of tasks."""
+
+    goal_id: Id
+    plan_no: int
+    strategy: str
+    status: PlanStatus
+    levels: tuple[tuple[str, ...], ...]
+    findings: tuple[Json, ...]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class Task(Entity, table="mcp_documents.tasks"):
+    """One node of a plan, carried out by one agent."""
+
+    plan_id: Id
+    goal_id: Id
+    key: str
+    title: str
+    kind: Literal["agent"]
+    brief: Brief
+    depends_on: tuple[str, ...]
+    capabilities: tuple[str, ...]
+    agent_id: Id | None
+    run_id: Id | None
+    status: TaskStatus
+    attempt: int
+    max_attempts: int
+    priority: int
+    result: Any
+    error: Json | None
+    prompt_tokens: int
+    completion_tokens: int
+    created_at: datetime
+    ready_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class TaskDraft(Schema):
+    """A task as it is proposed."""
+
+    key: Token
+    title: Title
+    brief: Brief
+    depends_on: tuple[Token, ...] = Field((), max_length=TASKS_MAX)
+    capabilities: tuple[Token, ...] = Field((), max_length=20)
+    max_attempts: int = Field(3, ge=1, le=10)
+
+
+class SubmitGoal(Schema):
+    """Submit a goal; it is planned and carried out, and every change is an event."""
+
+    description: Text = Field(min_length=1)
+    title: Title | None = None
+    document_ids: tuple[Id, ...] = Field((), max_length=20)
+    priority: int = Field(3, ge=1, le=5)
+    constraints: Constraints = Constraints()
+    tasks: tuple[TaskDraft, ...] = Field(
+        (), max_length=TASKS_MAX, description="A plan of your own, instead of one made here."
+    )
+
+
+class GetGoal(Schema):
+    """Show one goal."""
+
+    id: Id
+
+
+class ListGoals(Listing):
+    """List goals, newest first."""
+
+    status: GoalStatus | None = None
+
+
+class CancelGoal(Schema):
+    """Cancel a goal with all its open tasks; what is done stays."""
+
+    id: Id
+    reason: Reason = ""
+
+
+class RetryGoal(Schema):
+    """Carry out the failed and skipped tasks of a failed goal again."""
+
+    id: Id
+
+
+class GetPlan(Schema):
+    """Show the current plan of a goal."""
+
+    id: Id
+
+
+class ListTasks(Schema):
+    """List the tasks of a goal's current plan, in order of creation."""
+
+    id: Id
+
+
+class Tasks(Schema):
+    """Tasks of one plan."""
+
+    items: tuple[Task, ...]
+
+
+class GetTask(Schema):
+    """Show one task."""
+
+    id: Id
+
+
+class CyclicPlan(Problem, code="ERR_102", status=400):
+    """The tasks depend on each other in a circle, or on a task that is not there."""
+
+
+class DocumentNotReadable(Problem, code="ERR_160", status=400):
+    """An attached document is missing or could not be read."""
+
+
+class GoalSubmitted(Event, name="goals.submitted"):
+    """Somebody wants something."""
+
+    goal: Goal
+
+
+class GoalChanged(Event, name="goals.changed"):
+    """A goal is being planned, is planned, is carried out, or has progressed."""
+
+    goal: Goal
+
+
+class GoalCompleted(Event, name="goals.completed"):
+    """A goal was reached; the result is in it."""
+
+    goal: Goal
+
+
+class GoalFailed(Event, name="goals.failed"):
+    """A goal could not be reached."""
+
+    goal: Goal
+
+
+class GoalCancelled(Event, name="goals.cancelled"):
+    """A goal was given up by somebody."""
+
+    goal: Goal
+
+
+class PlanMade(Event, name="goals.plan_made"):
+    """A plan was made and checked."""
+
+    plan: Plan
+
+
+class PlanChanged(Event, name="goals.plan_changed"):
+    """A plan is carried out, or has ended."""
+
+    plan: Plan
+
+
+class TaskCreated(Event, name="goals.task_created"):
+    """A task waits for the tasks that it depends on."""
+
+    task: Task
+
+
+class TaskReady(Event, name="goals.task_ready"):
+    """A task can be carried out."""
+
+    task: Task
+
+
+class TaskAssigned(Event, name="goals.task_assigned"):
+    """An agent has the task."""
+
+    task: Task
+
+
+class TaskStarted(Event, name="goals.task_started"):
+    """The agent has begun with the task."""
+
+    task: Task
+
+
+class TaskSucceeded(Event, name="goals.task_succeeded"):
+    """A task has its result."""
+
+    task: Task
+
+
+class TaskFailed(Event, name="goals.task_failed"):
+    """A task has failed for good, timed out, was skipped or cancelled."""
+
+    task: Task
+
+
+class MakePlan(Job, name="goals.plan", workers=3, attempts=8, timeout_s=300):
+    """Make a plan for a goal and start it."""
+
+    goal_id: Id
+
+
+class Dispatch(Job, name="goals.dispatch", workers=8, attempts=100, timeout_s=60):
+    """Find an agent for a task that is ready."""
+
+    task_id: Id
+    attempt: int
+
+
+class Finish(Job, name="goals.finish", workers=4, attempts=20, timeout_s=120):
+    """Judge the result of a goal whose tasks are all done, and complete it."""
+
+    goal_id: Id
+
+
+submit = Operation(
+    "goals.submit", SubmitGoal, Goal, rest="POST /goals -> 201", may="goals:create",
+    problems=(CyclicPlan, DocumentNotReadable),
+    emits=(GoalSubmitted, PlanMade, TaskCreated), idempotent=True, body_bytes_max=512 * 1024,
+)  # fmt: skip
+get = Operation(
+    "goals.get", GetGoal, Goal, rest="GET /goals/{id}", may="goals:read", problems=(NotFound,)
+)
+listing = Operation("goals.list", ListGoals, Page[Goal], rest="GET /goals", may="goals:read")
+cancel = Operation(
+    "goals.cancel", CancelGoal, Goal, rest="POST /goals/{id}/cancel", may="goals:control",
+    problems=(NotFound, IllegalMove), emits=(GoalCancelled, TaskFailed, PlanChanged),
+    idempotent=True,
+)  # fmt: skip
+retry = Operation(
+    "goals.retry", RetryGoal, Goal, rest="POST /goals/{id}/retry", may="goals:control",
+    problems=(NotFound, IllegalMove), emits=(GoalChanged, TaskReady, PlanChanged),
+    idempotent=True,
+)  # fmt: skip
+plan = Operation(
+    "goals.plan", GetPlan, Plan, rest="GET /goals/{id}/plan", may="goals:read",
+    problems=(NotFound,),
+)  # fmt: skip
+tasks = Operation(
+    "goals.tasks", ListTasks, Tasks, rest="GET /goals/{id}/tasks", may="goals:read",
+    problems=(NotFound,),
+)  # fmt: skip
+task = Operation(
+    "goals.task", GetTask, Task, rest="GET /tasks/{id}", may="goals:read", problems=(NotFound,)
+)
+
+on_run_started = Reaction("goals-note-run", RunStarted, workers=8)
+on_run_finished = Reaction("goals-follow-run", RunFinished, workers=8)
