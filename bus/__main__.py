@@ -1,0 +1,112 @@
+"""`python -m bus plan|apply|migrate|doctor|config`: what is done to the servers, not through them."""
+
+import argparse
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import nats
+from alembic import command
+from alembic.config import Config
+
+from bus import doctor, topology
+from bus.broker import connect_options
+from bus.settings import Settings, load
+from schemas import catalogue
+
+ROOT = Path(__file__).parent.parent
+
+
+def main() -> int:
+    """Read the arguments, do the one thing, return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bus", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("plan", help="difference between the topology and the NATS server")
+    verbs.add_parser("apply", help="create streams, consumers and buckets")
+    migrate = verbs.add_parser("migrate", help="bring the database to a revision")
+    migrate.add_argument("revision", nargs="?", default="head")
+    migrate.add_argument("--down", action="store_true", help="go down to the revision")
+    verbs.add_parser("doctor", help="check every server")
+    verbs.add_parser("status", help="the same as doctor")
+    verbs.add_parser("config", help="settings of this process, without secrets")
+    arguments = parser.parse_args()
+    settings = load()
+    return int(VERBS[arguments.verb](settings, arguments) or 0)
+
+
+def show(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+    """One row a line, as JSON or as words."""
+    for row in rows:
+        if arguments.json:
+            print(json.dumps(row, default=str))
+        else:
+            print("  ".join(str(value) for value in row.values() if value not in ((), None)))
+
+
+def plan(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Show what `apply` would change."""
+    changes = asyncio.run(with_jetstream(settings, topology.plan))
+    show([asdict(change) for change in changes], arguments)
+    return 0
+
+
+def apply(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Make the server hold the topology."""
+    changes = asyncio.run(with_jetstream(settings, topology.apply))
+    show([asdict(change) for change in changes], arguments)
+    return 0
+
+
+async def with_jetstream(settings: Settings, verb: Any) -> list[topology.Change]:
+    """Connect, do it, and close."""
+    urls = settings.nats_url.get_secret_value().split(",")
+    options = connect_options("bus") | {"max_reconnect_attempts": 3}
+    connection = await nats.connect(urls, **options)
+    wanted = topology.consumers(catalogue.reactions(), catalogue.jobs(), catalogue.operations())
+    try:
+        changes: list[topology.Change] = await verb(
+            connection.jetstream(), wanted, settings.streams_replicas
+        )
+        return changes
+    finally:
+        await connection.close()
+
+
+def migrate(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Run the revisions up to, or down to, the one that is named."""
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    config.attributes["url"] = settings.postgres_url.get_secret_value()
+    verb = command.downgrade if arguments.down else command.upgrade
+    verb(config, arguments.revision)
+    return 0
+
+
+def check(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Ask every server; status 1 if one does not answer as it should."""
+    findings = asyncio.run(doctor.examine(settings))
+    show([asdict(finding) for finding in findings], arguments)
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def show_config(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Every setting; secrets are stars."""
+    show([json.loads(settings.model_dump_json())], arguments)
+    return 0
+
+
+VERBS = {
+    "plan": plan,
+    "apply": apply,
+    "migrate": migrate,
+    "doctor": check,
+    "status": check,
+    "config": show_config,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

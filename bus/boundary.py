@@ -1,0 +1,284 @@
+"""From a request message to its reply: everything that every operation has in common.
+
+    trace -> metrics -> problem to reply -> deadline -> principal and permission -> idempotency
+
+Each step is a few lines below, in that order. A handler never sees a request that is late,
+forged, denied, malformed or already answered, and whatever it raises becomes a coded reply.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+import structlog
+from nats.aio.msg import Msg
+from pydantic import ValidationError
+
+from bus import envelope, faults, recording, subjects, telemetry
+from bus.context import Boundary, Context, Platform
+from bus.credentials import Verifier
+from bus.database import Transaction
+from bus.envelope import Origin
+from bus.live import Lane
+from bus.statement import Statement
+from schemas.contract import Entity, Operation, Problem, Schema
+from schemas.principal import Principal, Scope
+from schemas.problems import (
+    Denied,
+    Internal,
+    KeyReused,
+    Malformed,
+    StillRunning,
+    TimedOut,
+)
+
+KEY_BYTES_MAX = 200
+BAD_FIELDS_SHOWN = 10
+
+Handler = Callable[[Any, Context], Awaitable[Schema]]
+
+FIND_ANSWER = Statement(
+    "SELECT fingerprint, reply, version FROM ops.idempotency WHERE actor = $1 AND key = $2"
+)
+CLAIM_KEY = Statement(
+    """
+    INSERT INTO ops.idempotency (actor, key, fingerprint) VALUES ($1, $2, $3)
+    ON CONFLICT (actor, key) DO NOTHING RETURNING key
+    """
+)
+KEEP_ANSWER = Statement(
+    "UPDATE ops.idempotency SET reply = $3, version = $4 WHERE actor = $1 AND key = $2"
+)
+
+
+class Replay(Exception):
+    """The request was answered before; here is that answer."""
+
+    def __init__(self, body: bytes, version: str | None) -> None:
+        self.body, self.version = body, version
+        super().__init__()
+
+
+class Once(Boundary):
+    """Claims an idempotency key in the handler's own transaction and keeps the answer there."""
+
+    def __init__(self, actor: str, key: str, fingerprint: str) -> None:
+        self.actor, self.key, self.fingerprint = actor, key, fingerprint
+
+    async def begun(self, transaction: Transaction) -> None:
+        """Claim the key; waits for a request of the same key that is still running."""
+        claimed = await transaction.row(CLAIM_KEY, self.actor, self.key, self.fingerprint)
+        if claimed is None:
+            self.replay(await transaction.row(FIND_ANSWER, self.actor, self.key))
+
+    def replay(self, row: Any) -> None:
+        """Answer as before.
+
+        Raises:
+            Replay: With the stored answer.
+            KeyReused: The key stands for another request.
+            StillRunning: The first request has no answer yet.
+        """
+        if row is None or row["reply"] is None:
+            raise StillRunning
+        if row["fingerprint"] != self.fingerprint:
+            raise KeyReused
+        raise Replay(row["reply"].encode(), row["version"])
+
+
+class Endpoint:
+    """One operation with its handler, as it answers on the bus."""
+
+    def __init__(
+        self,
+        operation: Operation[Any, Any],
+        handler: Handler,
+        platform: Platform,
+        verifier: Verifier,
+    ) -> None:
+        self.operation = operation
+        self._handler = handler
+        self._platform = platform
+        self._verifier = verifier
+        self._seconds = telemetry.request_seconds.labels(operation.name)
+        self._ok = telemetry.requests_total.labels(operation.name, "ok")
+
+    async def answer(self, message: Msg) -> None:
+        """Handle one request and send its reply; never raises."""
+        started = time.perf_counter()
+        trace_parent = telemetry.child_of(message.headers)
+        try:
+            body, headers = await self._reply(message, trace_parent)
+            self._ok.inc()
+        except Problem as problem:
+            body, headers = self._refuse(problem, message, trace_parent)
+        except Exception as broken:
+            self._log_failure(broken, message, trace_parent)
+            body, headers = self._refuse(Internal(), message, trace_parent)
+        faults.point("after-commit-before-reply")
+        self._seconds.observe(time.perf_counter() - started)
+        if message.reply:
+            await self._platform.connection.publish(message.reply, body, headers=headers)
+
+    async def _reply(self, message: Msg, trace_parent: str) -> tuple[bytes, dict[str, str]]:
+        headers = message.headers or {}
+        left_s, deadline_ms = self._time_left(headers)
+        principal = self._verifier.read(headers.get(envelope.PRINCIPAL))
+        scope = self._permit(principal)
+        command = self._parse(message.data)
+        context = self._context(headers, principal, scope, deadline_ms, trace_parent)
+        try:
+            async with asyncio.timeout(left_s):
+                return await self._run(context, command, message.data)
+        except TimeoutError:
+            raise TimedOut(operation=self.operation.name) from None
+        except Replay as replay:
+            return replay.body, versioned(replay.version) | {envelope.REPLAYED: "1"}
+        finally:
+            if context.transaction_open is not None:
+                await context.transaction_open.roll_back()
+
+    async def _run(
+        self, context: Context, command: Schema, data: bytes
+    ) -> tuple[bytes, dict[str, str]]:
+        once = await self._once(context, data)
+        with structlog.contextvars.bound_contextvars(request_id=context.origin.request_id):
+            reply = await self._handler(command, context)
+        body = reply.model_dump_json().encode()
+        version = str(reply.version) if isinstance(reply, Entity) else None
+        await commit(context, once, body, version)
+        if context.lane is not None:
+            await context.lane.end(body)
+        return body, versioned(version)
+
+    def _time_left(self, headers: envelope.Headers) -> tuple[float, int]:
+        now_ms = self._platform.clock.unix_ms()
+        own_ms = now_ms + int(self.operation.timeout_s * 1000)
+        try:
+            deadline_ms = min(int(headers.get(envelope.DEADLINE, own_ms)), own_ms)
+        except ValueError:
+            raise Malformed("x-deadline is not a number of milliseconds.") from None
+        if deadline_ms <= now_ms:
+            raise TimedOut(operation=self.operation.name)
+        return (deadline_ms - now_ms) / 1000, deadline_ms
+
+    def _permit(self, principal: Principal) -> Scope:
+        scope = principal.scope_of(self.operation.may)
+        if scope == "none":
+            raise Denied(permission=self.operation.may)
+        return scope
+
+    def _parse(self, data: bytes) -> Schema:
+        try:
+            return self.operation.request.model_validate_json(data or b"{}", strict=True)
+        except ValidationError as bad:
+            raise malformed(bad) from None
+
+    def _context(
+        self,
+        headers: envelope.Headers,
+        principal: Principal,
+        scope: Scope,
+        deadline_ms: int,
+        trace_parent: str,
+    ) -> Context:
+        origin = Origin(
+            actor=principal.id,
+            roles=principal.roles,
+            request_id=headers.get(envelope.REQUEST_ID) or self._platform.clock.new_id(),
+            correlation_id=headers.get(envelope.CORRELATION_ID),
+            trace_parent=trace_parent,
+        )
+        lane = None
+        if self.operation.kind == "stream":
+            stream_id = headers.get(envelope.STREAM_ID) or self._platform.clock.new_id()
+            subject = subjects.live(self.operation.domain, stream_id)
+            lane = Lane(self._platform.connection, subject)
+        return Context(
+            self._platform, principal, origin, scope=scope, deadline_ms=deadline_ms, lane=lane,
+            boundary=None if self.operation.commits_itself else Boundary(),
+            key=key_in(headers) if self.operation.idempotent else None,
+        )  # fmt: skip
+
+    async def _once(self, context: Context, data: bytes) -> Once | None:
+        if context.key is None or self.operation.commits_itself:
+            return None
+        digest = hashlib.sha256(self.operation.name.encode() + b"\0" + data).hexdigest()
+        once = Once(context.principal.id, context.key, digest)
+        before = await context.database.row(FIND_ANSWER, once.actor, once.key)
+        if before is not None:
+            once.replay(before)
+        context.use(once)
+        return once
+
+    def _refuse(
+        self, problem: Problem, message: Msg, trace_parent: str
+    ) -> tuple[bytes, dict[str, str]]:
+        telemetry.requests_total.labels(self.operation.name, problem.code).inc()
+        body = problem.body(self._platform.clock.now())
+        headers = {envelope.ERROR: problem.code, envelope.ERROR_CODE: str(problem.status)}
+        return orjson.dumps(body, default=str), headers
+
+    def _log_failure(self, broken: Exception, message: Msg, trace_parent: str) -> None:
+        telemetry.log().error(
+            "operation failed",
+            operation=self.operation.name,
+            request_id=(message.headers or {}).get(envelope.REQUEST_ID),
+            trace=telemetry.trace_id(trace_parent),
+            exc_info=broken,
+        )
+
+
+async def commit(context: Context, once: Once | None, body: bytes, version: str | None) -> None:
+    """Commit the handler's transaction, if it opened one, together with its answer."""
+    transaction = context.transaction_open
+    if transaction is None:
+        return
+    if once is not None:
+        await transaction.execute(KEEP_ANSWER, once.actor, once.key, body.decode(), version)
+    faults.point("before-commit")
+    context.transaction_open = None
+    await transaction.commit()
+
+
+def queued(operation: Operation[Any, Any]) -> Handler:
+    """The handler of a task operation's request: queue the work, answer with the job."""
+
+    async def queue(command: Schema, context: Context) -> Schema:
+        job_id = context.new_id()
+        async with context.transaction() as tx:
+            await tx.enqueue(recording.Task(operation, command), job_id=job_id)
+            row = await tx.row(recording.JOB, job_id)
+        assert row is not None
+        return operation.reply.model_validate(dict(row))
+
+    return queue
+
+
+def key_in(headers: envelope.Headers) -> str | None:
+    """The idempotency key of a request, if it has one.
+
+    Raises:
+        Malformed: It is empty or too long.
+    """
+    key = headers.get(envelope.IDEMPOTENCY_KEY)
+    if key is not None and not 0 < len(key) <= KEY_BYTES_MAX:
+        raise Malformed(f"An Idempotency-Key has 1 to {KEY_BYTES_MAX} characters.")
+    return key
+
+
+def versioned(version: str | None) -> dict[str, str]:
+    """The header that becomes an ETag."""
+    return {envelope.VERSION: version} if version else {}
+
+
+def malformed(bad: ValidationError) -> Malformed:
+    """What is wrong with a request, field by field, without repeating its values."""
+    fields = [
+        {"field": ".".join(str(part) for part in error["loc"]), "problem": error["msg"]}
+        for error in bad.errors(include_url=False, include_input=False)[:BAD_FIELDS_SHOWN]
+    ]
+    return Malformed(fields=fields)

@@ -1,0 +1,182 @@
+"""FastStream's NATS broker with the three defaults changed that lose work or hang.
+
+1. A subscriber handles one message at a time: here each message gets a task, and a semaphore of
+   the declared size (`workers`) pushes back.
+2. Stopping drops what was delivered and not begun: here it unsubscribes, finishes, then stops.
+3. An authorization error during a reconnect ends the reconnecting for ever: here it is logged.
+
+A pull subscriber fetches only as many messages as it has free workers, so that nothing waits
+unacknowledged behind a slow one.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from faststream.middlewares import AckPolicy
+from faststream.nats import JStream, NatsBroker, PullSub
+from nats.aio.client import Client as Connection
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from bus import telemetry
+from bus.settings import Settings
+
+FETCH_S = 1.0
+FETCH_FAILED_PAUSE_S = 0.5
+CONNECT_TIMEOUT_S = 2
+PING_S = 3
+PENDING_MAX = 65_536
+
+Consume = Callable[[Msg], Awaitable[None]]
+
+
+class Workers:
+    """Tasks of one subscriber, at most `limit` at once."""
+
+    def __init__(self, limit: int, kind: str) -> None:
+        self._free = asyncio.Semaphore(limit)
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self._gauge = telemetry.running.labels(kind)
+
+    async def slot(self) -> None:
+        """Wait until one more may run."""
+        await self._free.acquire()
+
+    def give_back(self) -> None:
+        """The slot was not needed."""
+        self._free.release()
+
+    def run(self, work: Awaitable[Any]) -> None:
+        """Run in the slot that was taken."""
+        task = asyncio.ensure_future(work)
+        self.tasks.add(task)
+        self._gauge.inc()
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        self._gauge.dec()
+        self._free.release()
+
+
+class BusBroker(NatsBroker):
+    """The broker of one process."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        super().__init__(
+            settings.nats_url.get_secret_value().split(","),
+            apply_types=False,
+            logger=None,
+            decoder=as_it_came,
+            **connect_options(name),
+        )
+        self._all: list[Workers] = []
+
+    def answers(self, subject: str, queue: str, workers: int, consume: Consume) -> None:
+        """Answer requests on `subject` as a member of the queue group."""
+        subscriber = self.subscriber(
+            subject, queue=queue, no_reply=True, pending_msgs_limit=PENDING_MAX
+        )
+        subscriber(consume)
+        pool = self._pool(workers, "operation")
+        inner = subscriber.consume
+
+        async def concurrently(message: Msg) -> None:
+            await pool.slot()
+            pool.run(inner(message))
+
+        subscriber.consume = concurrently
+
+    def pulls(
+        self, stream: str, subject: str, durable: str, workers: int, consume: Consume
+    ) -> None:
+        """Work on the messages of a durable consumer that the topology has made."""
+        subscriber = self.subscriber(
+            subject,
+            stream=JStream(stream, declare=False),
+            durable=durable,
+            pull_sub=PullSub(batch_size=1, timeout=FETCH_S),
+            ack_policy=AckPolicy.MANUAL,
+            no_reply=True,
+        )
+        subscriber(consume)
+        pool = self._pool(workers, "durable")
+
+        async def pull(cb: Consume) -> None:
+            while subscriber.running:
+                await pool.slot()
+                message = await fetch_one(subscriber.subscription)
+                if message is None:
+                    pool.give_back()
+                else:
+                    pool.run(cb(message))
+
+        subscriber._consume_pull = pull
+
+    def _pool(self, workers: int, kind: str) -> Workers:
+        pool = Workers(workers, kind)
+        self._all.append(pool)
+        return pool
+
+    async def start(self) -> None:
+        """Subscribe, and return only when the server has every subscription."""
+        await super().start()
+        await self.nats.flush()
+
+    @property
+    def nats(self) -> Connection:
+        """The connection; open after `start`."""
+        connection = self._connection
+        assert connection is not None
+        return connection
+
+    async def finish(self) -> None:
+        """Take no new message, and wait until those that were delivered are done."""
+        core = [s.subscription for s in self.subscribers if not hasattr(s, "stream")]
+        for subscription in filter(None, core):
+            await self.nats._send_unsubscribe(subscription._id)
+        for subscriber in self.subscribers:
+            if hasattr(subscriber, "stream"):
+                subscriber.running = False
+        await self.nats.flush()
+        for subscription in filter(None, core):
+            await subscription._pending_queue.join()
+        while tasks := set().union(*(pool.tasks for pool in self._all)):
+            await asyncio.wait(tasks)
+
+    def _log_connection_broken(self, error_cb: Any = None) -> Any:
+        async def log(error: Exception) -> None:
+            telemetry.log().warning("bus connection", error=str(error))
+
+        return log
+
+
+async def as_it_came(message: Any) -> Any:
+    """Handlers get the message itself: headers and bytes are read by the boundary."""
+    return message.raw_message
+
+
+async def fetch_one(subscription: Any) -> Msg | None:
+    """The next message of a pull consumer, or None after a short wait."""
+    try:
+        [message] = await subscription.fetch(batch=1, timeout=FETCH_S)
+    except TimeoutError:
+        return None
+    except (NatsError, OSError) as broken:
+        telemetry.log().debug("fetch failed", error=str(broken))
+        await asyncio.sleep(FETCH_FAILED_PAUSE_S)
+        return None
+    return message  # type: ignore[no-any-return]
+
+
+def connect_options(name: str) -> dict[str, Any]:
+    """How every process connects: reconnect for ever, notice a dead link within 9 s."""
+    return {
+        "name": name,
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": 0.2,
+        "ping_interval": PING_S,
+        "max_outstanding_pings": 2,
+    }

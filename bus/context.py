@@ -1,0 +1,206 @@
+"""What a handler is given besides its command: who asks, the time, ids, the database, the bus.
+
+One object a request, job or reaction. `transaction()` opens the one transaction of an operation
+or reaction; in a job it may be used again and again, each block committing at its end.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from bus import faults
+from bus.client import Ask, Client
+from bus.clock import Clock
+from bus.credentials import Signer
+from bus.database import Database, Transaction
+from bus.envelope import Origin
+from bus.live import Lane
+from bus.settings import Settings
+from bus.statement import Statement
+from schemas.contract import Operation, Schema
+from schemas.principal import Principal, Scope
+from schemas.problems import NotFound
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client as Connection
+
+C = TypeVar("C", bound=Schema)
+R = TypeVar("R", bound=Schema)
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What one process has: opened once, shared by everything in it."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    client: Client
+    signer: Signer
+
+    @property
+    def connection(self) -> "Connection":
+        """The process's connection to NATS."""
+        return self.client.connection
+
+
+class Boundary:
+    """How the transaction of an operation or reaction begins; the plain one just begins."""
+
+    async def begun(self, transaction: Transaction) -> None:
+        """Called once, before the handler writes."""
+
+
+class Context:
+    """Given to every handler. `scope` is how far the caller's permission reaches."""
+
+    __slots__ = (
+        "_boundary",
+        "attempt",
+        "deadline_ms",
+        "job_id",
+        "key",
+        "lane",
+        "origin",
+        "platform",
+        "principal",
+        "scope",
+        "transaction_open",
+    )
+
+    def __init__(
+        self,
+        platform: Platform,
+        principal: Principal,
+        origin: Origin,
+        *,
+        scope: Scope = "all",
+        deadline_ms: int | None = None,
+        boundary: Boundary | None = None,
+        job_id: str | None = None,
+        attempt: int = 1,
+        lane: Lane | None = None,
+        key: str | None = None,
+    ) -> None:
+        self.platform = platform
+        self.principal = principal
+        self.origin = origin
+        self.scope = scope
+        self.deadline_ms = deadline_ms
+        self.job_id = job_id
+        self.attempt = attempt
+        self.lane = lane
+        self.key = key
+        self._boundary = boundary
+        self.transaction_open: Transaction | None = None
+
+    def use(self, boundary: Boundary) -> None:
+        """Choose how the transaction begins; before the handler runs."""
+        self._boundary = boundary
+
+    def now(self) -> datetime:
+        """The current time."""
+        return self.platform.clock.now()
+
+    def new_id(self) -> str:
+        """A fresh UUIDv7."""
+        return self.platform.clock.new_id()
+
+    @property
+    def database(self) -> Database:
+        """For reads outside of a transaction."""
+        return self.platform.database
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this process."""
+        return self.platform.settings
+
+    def owns(self, owner_id: str) -> bool:
+        """Whether the caller may touch a thing of this owner, as far as the permission goes."""
+        return self.scope == "all" or owner_id == self.principal.id
+
+    def require_owner(self, owner_id: str) -> None:
+        """Refuse a thing that the caller may not touch.
+
+        Raises:
+            NotFound: The permission reaches only the caller's own things, and this is not one.
+        """
+        if not self.owns(owner_id):
+            raise NotFound
+
+    @property
+    def owner_filter(self) -> str | None:
+        """The owner to whom a list is limited, or None when all may be seen."""
+        return None if self.scope == "all" else self.principal.id
+
+    def part_of(self, correlation_id: str) -> None:
+        """Everything recorded or asked from here on belongs to this larger thing."""
+        self.origin = self.origin.correlated(correlation_id)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """What is written together. See the module for when it is committed."""
+        if self.transaction_open is not None:
+            raise RuntimeError("an operation has one transaction")
+        transaction = await self.database.begin(self.origin)
+        try:
+            if self._boundary is not None:
+                await self._boundary.begun(transaction)
+                self.transaction_open = transaction
+            yield transaction
+        except BaseException:
+            self.transaction_open = None
+            await transaction.roll_back()
+            raise
+        if self._boundary is None:
+            faults.point("before-commit")
+            await transaction.commit()
+
+    async def row(self, statement: Statement, *values: object) -> dict[str, object]:
+        """The one row of a read.
+
+        Raises:
+            NotFound: There is none.
+        """
+        row = await self.database.row(statement, *values)
+        if row is None:
+            raise NotFound
+        return dict(row)
+
+    async def call(
+        self,
+        operation: Operation[C, R],
+        command: C,
+        *,
+        key: str | None = None,
+        stream_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> R:
+        """Ask another domain, on behalf of the same principal and never past the deadline."""
+        behalf = acting(self.principal)
+        limit_ms = self.platform.clock.unix_ms() + int((timeout_s or operation.timeout_s) * 1000)
+        deadline_ms = min(limit_ms, self.deadline_ms or limit_ms)
+        ask = Ask(self.platform.signer.sign(behalf), self.origin, deadline_ms, key, stream_id)
+        return await self.platform.client.ask(operation, command, ask)
+
+    def as_principal(self, principal: Principal) -> "Context":
+        """The same work on behalf of somebody else: how a job or reaction acts for an owner."""
+        origin = replace(self.origin, actor=principal.id, roles=principal.roles)
+        return Context(
+            self.platform,
+            principal,
+            origin,
+            deadline_ms=self.deadline_ms,
+            job_id=self.job_id,
+            attempt=self.attempt,
+        )
+
+
+def acting(principal: Principal) -> Principal:
+    """The same principal, marked as asked for by a layer and not by the edge."""
+    if principal.via == "bus":
+        return principal
+    return principal.model_copy(update={"via": "bus"})

@@ -1,0 +1,209 @@
+"""Postgres: one pool a process, and the transaction in which everything is written.
+
+A statement is a named constant (`Statement`), so that a test can prepare each against the real
+schema. Inside a transaction `record(event)` writes the entity's row, the event and the outbox row
+in one statement (`recording.py`); `enqueue(job)` writes the job and its outbox row.
+
+In an operation or a reaction the transaction is committed by the boundary, together with the
+stored answer or the inbox row; in a job each `async with` block commits at its end.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import asyncpg
+import orjson
+
+from bus import recording
+from bus.clock import Clock
+from bus.envelope import Origin
+from bus.settings import Settings
+from bus.statement import Statement
+from schemas.contract import Event, Job, Problem
+from schemas.problems import DependencyDown, VersionConflict
+
+CONNECT_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 30.0
+WAIT_FOR_CONNECTION_S = 5.0
+
+Row = asyncpg.Record
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the driver raises into problems, once for the whole platform."""
+    try:
+        yield
+    except asyncpg.UniqueViolationError as broken:
+        known = Problem.by_constraint.get(broken.constraint_name or "")
+        if known is None:
+            raise
+        raise known from broken
+    except asyncpg.SerializationError as broken:
+        raise VersionConflict from broken
+    except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as broken:
+        raise DependencyDown("The database is not reachable.") from broken
+    except asyncpg.InterfaceError as broken:
+        raise DependencyDown("The database connection was lost.") from broken
+
+
+class Database:
+    """The pool. Reads may go straight to it; writes go through `Transaction`."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self.clock = clock
+        self._pool: asyncpg.Pool | None = None
+
+    @property
+    def pool(self) -> asyncpg.Pool:
+        """The open pool."""
+        if self._pool is None:
+            raise DependencyDown("The database is not open.")
+        return self._pool
+
+    async def open(self) -> None:
+        """Connect; keeps at least one connection ready."""
+        cache = 512 if self._settings.statement_cache else 0
+        self._pool = await asyncpg.create_pool(
+            self._settings.postgres_url.get_secret_value(),
+            min_size=1,
+            max_size=self._settings.pool_size,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            statement_cache_size=cache,
+            init=set_codecs,
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def row(self, statement: Statement, *values: Any) -> Row | None:
+        """The first row, or None."""
+        with translated():
+            return await self.pool.fetchrow(statement.text, *values)
+
+    async def rows(self, statement: Statement, *values: Any) -> list[Row]:
+        """All rows."""
+        with translated():
+            return list(await self.pool.fetch(statement.text, *values))
+
+    async def execute(self, statement: Statement, *values: Any) -> str:
+        """Run a statement outside of any transaction; returns its command tag."""
+        with translated():
+            return str(await self.pool.execute(statement.text, *values))
+
+    async def connect(self) -> asyncpg.Connection:
+        """A connection of its own, outside the pool: for LISTEN and advisory locks."""
+        with translated():
+            connection = await asyncpg.connect(
+                self._settings.postgres_url.get_secret_value(), timeout=CONNECT_TIMEOUT_S
+            )
+            await set_codecs(connection)
+        return connection
+
+    async def begin(self, origin: Origin) -> "Transaction":
+        """Open a transaction; the caller must `commit` or `roll_back` it."""
+        with translated():
+            try:
+                connection = await self.pool.acquire(timeout=WAIT_FOR_CONNECTION_S)
+            except TimeoutError:
+                raise DependencyDown("All database connections are in use.") from None
+            transaction = Transaction(self, connection, origin)
+            try:
+                await connection.execute("BEGIN")
+            except BaseException:
+                await self.pool.release(connection)
+                raise
+        return transaction
+
+
+async def set_codecs(connection: asyncpg.Connection) -> None:
+    """Ids travel as text, JSON as Python values."""
+    await connection.set_type_codec(
+        "uuid", encoder=str, decoder=str, schema="pg_catalog", format="text"
+    )
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(
+            kind,
+            encoder=lambda value: orjson.dumps(value, default=str).decode(),
+            decoder=orjson.loads,
+            schema="pg_catalog",
+            format="text",
+        )
+
+
+class Transaction:
+    """What is written together. Made by `Context.transaction()`."""
+
+    def __init__(self, database: Database, connection: Any, origin: Origin) -> None:
+        self._database = database
+        self._connection = connection
+        self._origin = origin
+        self.open = True
+
+    async def record(self, event: Event) -> None:
+        """Write the entity's row, append the event, and queue it for publication.
+
+        Raises:
+            VersionConflict: The entity is not at the version before the event's.
+            Problem: The one that names the violated constraint.
+        """
+        statement, values = recording.of(event, self._origin, self._database.clock)
+        row = await self.row(statement, *values)
+        if row is None:
+            raise VersionConflict(id=event.entity.id)
+
+    async def enqueue(
+        self, job: Job | recording.Task, *, job_id: str | None = None, delay_s: float = 0
+    ) -> str:
+        """Write a job and queue it for its workers; returns the job's id."""
+        job_id = job_id or self._database.clock.new_id()
+        values = recording.of_job(job, job_id, delay_s, self._origin, self._database.clock)
+        await self.execute(recording.ENQUEUE, *values)
+        return job_id
+
+    async def row(self, statement: Statement, *values: Any) -> Row | None:
+        """The first row, or None."""
+        with translated():
+            row: Row | None = await self._connection.fetchrow(statement.text, *values)
+            return row
+
+    async def rows(self, statement: Statement, *values: Any) -> list[Row]:
+        """All rows."""
+        with translated():
+            return list(await self._connection.fetch(statement.text, *values))
+
+    async def execute(self, statement: Statement, *values: Any) -> str:
+        """Run a statement; returns its command tag."""
+        with translated():
+            return str(await self._connection.execute(statement.text, *values))
+
+    async def execute_many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement once for each row, in one round trip."""
+        with translated():
+            await self._connection.executemany(statement.text, rows)
+
+    async def commit(self) -> None:
+        """Commit. Shielded: a commit that has begun is never cancelled half-way."""
+        await asyncio.shield(self._end("COMMIT"))
+
+    async def roll_back(self) -> None:
+        """Undo everything; safe to call twice."""
+        if self.open:
+            await asyncio.shield(self._end("ROLLBACK"))
+
+    async def _end(self, verb: str) -> None:
+        self.open = False
+        try:
+            if not self._connection.is_closed():
+                with translated():
+                    await self._connection.execute(verb)
+            elif verb == "COMMIT":
+                raise DependencyDown("The database connection was lost before the commit.")
+        finally:
+            await self._database.pool.release(self._connection)

@@ -1,0 +1,109 @@
+"""What is wrong with the servers, in words that say what to do."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import nats
+from nats.errors import Error as NatsError
+from nats.js.errors import Error as JetStreamError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from bus.broker import connect_options
+from bus.settings import Settings
+from bus.topology import STREAMS
+
+EXTENSIONS = ("plpgsql", "uuid-ossp", "vector", "pg_trgm", "pg_stat_statements")
+TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    part: str
+    ok: bool
+    text: str
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Ask every server, at the same time."""
+    groups = await asyncio.gather(
+        checked("postgres", postgres(settings)),
+        checked("nats", bus(settings)),
+        checked("redis", redis(settings)),
+        checked("models", models(settings)),
+        checked("keys", keys(settings)),
+    )
+    return [finding for group in groups for finding in group]
+
+
+async def checked(part: str, looking: Any) -> list[Finding]:
+    """The findings, or that the server does not answer."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            findings: list[Finding] = await looking
+            return findings
+    except (OSError, TimeoutError, NatsError, JetStreamError, asyncpg.PostgresError, RedisError,
+            httpx2.HTTPError) as broken:  # fmt: skip
+        return [Finding(part, False, f"does not answer: {broken or type(broken).__name__}")]
+
+
+async def postgres(settings: Settings) -> list[Finding]:
+    """Version, extensions, revision."""
+    connection = await asyncpg.connect(settings.postgres_url.get_secret_value())
+    try:
+        version = await connection.fetchval("SHOW server_version")
+        there = {r["extname"] for r in await connection.fetch("SELECT extname FROM pg_extension")}
+        revision = await connection.fetchval("SELECT version_num FROM public.alembic_version")
+    finally:
+        await connection.close()
+    missing = sorted(set(EXTENSIONS) - there)
+    return [
+        Finding("postgres", True, f"version {version}, revision {revision}"),
+        Finding("extensions", not missing, f"missing: {missing}" if missing else "all there"),
+    ]
+
+
+async def bus(settings: Settings) -> list[Finding]:
+    """JetStream and its streams."""
+    urls = settings.nats_url.get_secret_value().split(",")
+    options = connect_options("doctor") | {"max_reconnect_attempts": 1}
+    connection = await nats.connect(urls, **options)
+    try:
+        info = await connection.jetstream().streams_info()
+    finally:
+        await connection.close()
+    there = {stream.config.name for stream in info}
+    missing = sorted({str(s.name) for s in STREAMS} - there)
+    text = f"missing streams {missing}: run `python -m bus apply`" if missing else "all streams"
+    return [Finding("nats", not missing, text)]
+
+
+async def redis(settings: Settings) -> list[Finding]:
+    """A ping."""
+    async with Redis.from_url(settings.redis_url.get_secret_value()) as client:
+        await client.ping()
+    return [Finding("redis", True, "answers")]
+
+
+async def models(settings: Settings) -> list[Finding]:
+    """The two models that the platform needs."""
+    async with httpx2.AsyncClient(timeout=TIMEOUT_S) as client:
+        answer = await client.get(f"{settings.ollama_url}/api/tags")
+    there = {model["name"] for model in answer.json()["models"]}
+    missing = sorted({settings.chat_model, settings.embedding_model} - there)
+    text = f"missing: {missing}; `ollama pull` them" if missing else ", ".join(sorted(there))
+    return [Finding("models", not missing, text)]
+
+
+async def keys(settings: Settings) -> list[Finding]:
+    """Signing keys, and whether others may read them."""
+    folder = settings.secrets or settings.data / "secrets"
+    loose = [p.name for p in Path(folder).glob("*.key") if p.stat().st_mode & 0o077]
+    text = f"others may read {loose}: chmod 600" if loose else "private"
+    return [Finding("keys", not loose, text)]

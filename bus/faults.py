@@ -1,0 +1,36 @@
+"""Named points where a test may kill the process, so that a crash is exact and not lucky.
+
+`PORTAL_FAULT=after-commit-before-reply` kills the process the first time it gets there. Without
+the setting a point costs one comparison.
+"""
+
+import os
+import signal
+
+POINTS = (
+    "before-commit",
+    "after-commit-before-reply",
+    "after-publish-before-delete",
+    "after-effect-before-ack",
+    "after-model-before-checkpoint",
+    "after-tool-before-checkpoint",
+)
+_armed: str | None = None
+
+
+def arm(point: str | None) -> None:
+    """Choose the point at which this process dies.
+
+    Raises:
+        ValueError: There is no such point.
+    """
+    global _armed
+    if point is not None and point not in POINTS:
+        raise ValueError(f"no fault point {point!r}; there are {', '.join(POINTS)}")
+    _armed = point
+
+
+def point(name: str) -> None:
+    """Die here, as if by `kill -9`, if this point is armed."""
+    if _armed == name:
+        os.kill(os.getpid(), signal.SIGKILL)

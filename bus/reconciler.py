@@ -1,0 +1,126 @@
+"""Repairs from the table what delivery lost: jobs without a message, streams without their events.
+
+The table is the truth. Once a minute one process (advisory lock) looks
+for jobs that should run and whose message is gone from the work queue (a wiped or rebuilt
+JetStream), and queues them again. `republish_events` fills an emptied stream EVENTS from the log,
+under the old message ids.
+"""
+
+import asyncio
+from typing import Any
+
+from nats.errors import Error as NatsError
+from nats.js.errors import NotFoundError
+
+from bus import envelope, telemetry
+from bus.context import Platform
+from bus.envelope import Origin
+from bus.recording import partition_of
+from bus.statement import Statement
+from schemas.contract import Problem
+
+LOCK_SPACE = 0x5352
+EVERY_S = 60.0
+BATCH = 500
+JOBS_STALE_S = 30
+
+TAKE = Statement("SELECT pg_try_advisory_lock($1, 0) AS taken")
+STRANDED_JOBS = Statement(
+    """
+    SELECT j.id, j.kind, j.payload::text AS payload, j.request_id, j.correlation_id
+    FROM ops.jobs j
+    WHERE j.status IN ('queued', 'running') AND j.available_at < now() - interval '30 seconds'
+      AND (j.lease_until IS NULL OR j.lease_until < now() - make_interval(secs => $1))
+      AND NOT EXISTS (SELECT 1 FROM ops.outbox o WHERE o.aggregate_id = j.id::text)
+    ORDER BY j.created_at LIMIT $2
+    """
+)
+REQUEUE = Statement(
+    """
+    INSERT INTO ops.outbox (message_id, lane, aggregate_id, subject, headers, body)
+    VALUES ($1, $2, $3, $4, $5, convert_to($6::text, 'UTF8'))
+    """
+)
+UNPUBLISHED = Statement(
+    """
+    SELECT e.seq, e.event_id, e.type, e.aggregate_id, e.aggregate_version, e.payload::text AS payload,
+           e.category, e.actor, e.request_id, e.correlation_id, e.occurred_at
+    FROM mcp_documents.events e
+    WHERE e.seq > $1 AND e.recorded_at < now() - interval '30 seconds'
+      AND NOT EXISTS (SELECT 1 FROM ops.outbox o WHERE o.message_id = e.event_id::text)
+    ORDER BY e.seq LIMIT $2
+    """
+)
+
+
+async def run(platform: Platform) -> None:
+    """Reconcile until cancelled; only the process that holds the lock works."""
+    while True:
+        try:
+            connection = await platform.database.connect()
+            try:
+                row = await connection.fetchrow(TAKE.text, LOCK_SPACE)
+                if row and row["taken"]:
+                    await requeue_jobs(platform)
+            finally:
+                connection.terminate()
+        except (Problem, NatsError, OSError) as broken:
+            telemetry.log().warning("reconciler waits", error=str(broken))
+        await asyncio.sleep(EVERY_S)
+
+
+async def requeue_jobs(platform: Platform) -> int:
+    """Queue again every job whose message is gone; returns how many."""
+    jobs = await platform.database.rows(STRANDED_JOBS, JOBS_STALE_S, BATCH)
+    stranded = [job for job in jobs if not await has_message(platform, job["kind"])]
+    for job in stranded:
+        message_id = f"job-{job['id']}-{platform.clock.unix_ms()}"
+        origin = Origin("", job["request_id"], correlation_id=job["correlation_id"])
+        headers = envelope.of_origin(origin) | {
+            envelope.MESSAGE_ID: message_id,
+            envelope.JOB_ID: job["id"],
+        }
+        await platform.database.execute(
+            REQUEUE, message_id, partition_of(job["id"]), job["id"],
+            f"job.{job['kind']}", headers, job["payload"],
+        )  # fmt: skip
+    if stranded:
+        telemetry.log().warning("jobs queued again", count=len(stranded))
+    return len(stranded)
+
+
+async def has_message(platform: Platform, kind: str) -> bool:
+    """Whether the queue of this kind still holds any message, waiting or being worked on."""
+    jetstream = platform.connection.jetstream()
+    try:
+        info: Any = await jetstream.consumer_info("JOBS", kind.replace(".", "-"))
+    except NotFoundError:
+        return False
+    return bool(info.num_pending or info.num_ack_pending)
+
+
+async def republish_events(platform: Platform, after_seq: int = 0) -> int:
+    """Put every event behind `after_seq` into the outbox again: rebuilds an emptied stream."""
+    count = 0
+    while True:
+        rows = await platform.database.rows(UNPUBLISHED, after_seq, BATCH)
+        for row in rows:
+            headers = headers_of(row)
+            await platform.database.execute(
+                REQUEUE, row["event_id"], partition_of(row["aggregate_id"]), row["aggregate_id"],
+                f"evt.{row['type']}.{row['aggregate_id']}", headers, row["payload"],
+            )  # fmt: skip
+        count += len(rows)
+        if len(rows) < BATCH:
+            return count
+        after_seq = rows[-1]["seq"]
+
+
+def headers_of(row: Any) -> dict[str, str]:
+    """The headers of a stored event, as they were when it was recorded."""
+    origin = Origin(row["actor"], row["request_id"], correlation_id=row["correlation_id"])
+    about = envelope.cloud_event(
+        row["event_id"], row["type"], row["aggregate_id"], row["aggregate_version"],
+        row["category"], row["occurred_at"],
+    )  # fmt: skip
+    return about | {"ce-actor": row["actor"]} | envelope.of_origin(origin)

@@ -1,0 +1,67 @@
+"""Settings of one process: environment and secret files, read once, checked before anything opens.
+
+Every setting is an environment variable `PORTAL_<NAME>` or, better for URLs with passwords, a file
+of that lower-case name in the folder `PORTAL_SECRETS`. Read only in `__main__` modules.
+"""
+
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EXIT_BAD_SETTINGS = 2
+
+
+class Settings(BaseSettings):
+    """Where the servers are and how this process behaves."""
+
+    model_config = SettingsConfigDict(env_prefix="PORTAL_", frozen=True, extra="forbid")
+
+    nats_url: SecretStr = Field(
+        SecretStr("nats://127.0.0.1:4222"), description="NATS servers, comma separated."
+    )
+    postgres_url: SecretStr = Field(
+        SecretStr("postgresql://portal@127.0.0.1:5432/portal"), description="The database."
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379"), description="Caches and rate counters."
+    )
+    ollama_url: str = Field("http://127.0.0.1:11434", description="The model server.")
+    chat_model: str = Field("smollm2:135m", description="Model used unless an agent names one.")
+    embedding_model: str = Field("all-minilm:latest", description="Model of document vectors.")
+    data: Path = Field(Path(".portal"), description="Folder of this installation's own files.")
+    secrets: Path | None = Field(None, description="Folder of secret files and signing keys.")
+    edge_host: str = Field("127.0.0.1", description="Address the edge listens on.")
+    edge_port: int = Field(8009, description="Port the edge listens on.")
+    cors_origins: tuple[str, ...] = Field(
+        ("http://localhost:3000",), description="Origins that browsers may call from."
+    )
+    health_port: int = Field(0, description="Private port of health and metrics; 0 picks one.")
+    bootstrap_key_id: str | None = Field(None, description="Id of the first admin key.")
+    bootstrap_key_hash: str | None = Field(None, description="SHA-256 of its secret, hex.")
+    streams_replicas: int = Field(1, ge=1, le=5, description="Copies of each stream.")
+    pool_size: int = Field(10, ge=1, le=100, description="Database connections of one process.")
+    statement_cache: bool = Field(True, description="Off behind PgBouncer in transaction mode.")
+    rate_per_minute: int = Field(
+        600_000, ge=1, description="Requests a minute for one service credential."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    drain: timedelta = Field(timedelta(seconds=30), description="Longest wait at shutdown.")
+    otlp_url: str | None = Field(None, description="OpenTelemetry collector, OTLP over HTTP.")
+    fault: str | None = Field(None, description="Tests only: die at this named point.")
+
+
+def load() -> Settings:
+    """Read the settings of this process, or list every bad one and exit with status 2."""
+    folder = os.environ.get("PORTAL_SECRETS")
+    try:
+        return Settings(_secrets_dir=folder if folder and Path(folder).is_dir() else None)
+    except ValidationError as bad:
+        for error in bad.errors():
+            name = "PORTAL_" + "_".join(str(part) for part in error["loc"]).upper()
+            print(f"bad setting {name}: {error['msg']}", file=sys.stderr)
+        raise SystemExit(EXIT_BAD_SETTINGS) from None

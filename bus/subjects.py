@@ -1,0 +1,50 @@
+"""The one place where subjects are built from parts that came from outside.
+
+A token of a subject is checked here, because a dot, a wildcard or a space in an id would address
+somebody else's subject.
+"""
+
+import re
+
+from schemas.contract import TOKEN, Event
+from schemas.problems import Malformed
+
+_TOKEN = re.compile(TOKEN)
+_SUBJECT = re.compile(rf"{TOKEN}(\.{TOKEN}){{0,15}}")
+
+
+def token(text: str) -> str:
+    """`text` itself, if it can stand as one token of a subject.
+
+    Raises:
+        Malformed: It holds a dot, a wildcard, white space or a control character.
+    """
+    if not _TOKEN.fullmatch(text):
+        raise Malformed("An id may hold only letters, digits, '_' and '-'.", value=text[:80])
+    return text
+
+
+def plain(subject: str) -> str:
+    """`subject` itself, if it is a complete subject without wildcards.
+
+    Raises:
+        Malformed: It is not.
+    """
+    if not _SUBJECT.fullmatch(subject):
+        raise Malformed("Not a subject.", value=subject[:80])
+    return subject
+
+
+def of_event(event: Event) -> str:
+    """`evt.<domain>.<past>.<entity id>`."""
+    return f"{event.subject_root()}.{token(event.entity.id)}"
+
+
+def live(domain: str, stream_id: str) -> str:
+    """Where the tokens of one stream operation go."""
+    return f"live.{token(domain)}.{token(stream_id)}"
+
+
+def dead(stream: str, consumer: str) -> str:
+    """Where messages go that a consumer gave up."""
+    return f"dead.{token(stream.lower())}.{token(consumer)}"

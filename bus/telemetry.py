@@ -1,0 +1,93 @@
+"""What a process tells of itself: JSON log lines, Prometheus metrics, W3C trace context.
+
+Every log line of a request carries its request id and trace id through context variables. Spans
+are exported only when `otlp_url` is set; the trace context is passed on either way.
+"""
+
+import logging
+import re
+import secrets
+import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import orjson
+import structlog
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from prometheus_client import Counter, Gauge, Histogram
+
+from bus.settings import Settings
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300)
+SECRET_KEYS = re.compile(r"password|secret|token$|authorization|api_key|x-principal", re.I)
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+
+requests_total = Counter("portal_requests_total", "Operations answered.", ["operation", "code"])
+request_seconds = Histogram(
+    "portal_request_seconds", "Time from receipt to reply.", ["operation"], buckets=SECONDS
+)
+jobs_total = Counter("portal_jobs_total", "Jobs finished.", ["job", "outcome"])
+reactions_total = Counter("portal_reactions_total", "Events reacted to.", ["durable", "outcome"])
+running = Gauge("portal_running", "Operations, reactions and jobs at work now.", ["kind"])
+outbox_pending = Gauge("portal_outbox_pending", "Messages committed and not yet published.")
+outbox_published_total = Counter("portal_outbox_published_total", "Messages published.")
+
+trace_parent: ContextVar[str | None] = ContextVar("trace_parent", default=None)
+
+
+def set_up(settings: Settings, process: str) -> None:
+    """Write JSON lines to standard error from now on, and export spans if a collector is set."""
+    level = getattr(logging, settings.log_level.upper())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.processors.JSONRenderer(serializer=_dump),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+    logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, format="%(message)s")
+    if settings.otlp_url:
+        provider = TracerProvider(resource=Resource.create({"service.name": f"portal-{process}"}))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(settings.otlp_url)))
+        trace.set_tracer_provider(provider)
+
+
+def _dump(value: Any, **_: Any) -> str:
+    return orjson.dumps(value, default=str).decode()
+
+
+def redact(_: Any, __: str, event: Any) -> Any:
+    """Replace the value of every key that names a secret."""
+    for key in event:
+        if SECRET_KEYS.search(key):
+            event[key] = "[redacted]"
+    return event
+
+
+def log() -> Any:
+    """The logger of this process."""
+    return structlog.get_logger()
+
+
+def child_of(headers: Mapping[str, str] | None) -> str:
+    """The `traceparent` of the work that these headers ask for: same trace, new span id."""
+    match = _TRACEPARENT.fullmatch((headers or {}).get("traceparent", ""))
+    trace_id, flags = (match[1], match[3]) if match else (secrets.token_hex(16), "01")
+    return f"00-{trace_id}-{secrets.token_hex(8)}-{flags}"
+
+
+def trace_id(traceparent: str | None) -> str:
+    """The trace's part of a `traceparent`, for log lines."""
+    return traceparent[3:35] if traceparent else ""
