@@ -1,0 +1,85 @@
+"""The bus: nats-server with JetStream, from its wheel.
+
+The configuration file is written anew at each start; what lasts is the store and the password.
+`sync_interval: always` makes an acknowledged message safe against power loss, not only against a
+crash (design §12, trap 11).
+"""
+
+import json
+import shutil
+import signal
+import sysconfig
+from pathlib import Path
+
+from deploy.embedded import probes, refusal
+from deploy.embedded.folder import DataFolder, write_private
+from deploy.embedded.ports import LOOPBACK
+from deploy.embedded.spec import Spec
+
+USER = "portal"
+CONFIGURATION = """\
+server_name: portal
+host: "{host}"
+port: {port}
+http: "{host}:{monitor}"
+max_payload: 1MB
+ping_interval: "5s"
+ping_max: 3
+write_deadline: "10s"
+max_connections: 4096
+lame_duck_duration: "30s"
+jetstream {{
+  store_dir: {store}
+  max_memory_store: 512MB
+{sync}
+}}
+authorization {{
+  user: {user}
+  password: {password}
+}}
+"""
+DURABLE = "  sync_interval: always"
+
+
+def spec(folder: DataFolder, port: int, monitor: int, *, durable: bool) -> Spec:
+    """The server of this data folder."""
+    home = folder.of("nats")
+    configuration = home / "nats.conf"
+    write_private(
+        configuration,
+        CONFIGURATION.format(
+            host=LOOPBACK,
+            port=port,
+            monitor=monitor,
+            store=json.dumps(str(home)),
+            sync=DURABLE if durable else "",
+            user=USER,
+            password=json.dumps(folder.password("nats")),
+        ),
+    )
+    return Spec(
+        name="nats",
+        role="nats",
+        command=(binary(), "-c", str(configuration)),
+        address=f"{LOOPBACK}:{port}",
+        ready=probes.http(monitor, "/healthz", b"ok"),
+        orphan_signal=signal.SIGTERM,
+    )
+
+
+def url(folder: DataFolder, port: int) -> str:
+    """How a client gets in."""
+    return f"nats://{USER}:{folder.password('nats')}@{LOOPBACK}:{port}"
+
+
+def binary() -> str:
+    """The nats-server of this environment, or of the system.
+
+    Raises:
+        Refused: There is none (ERR_704).
+    """
+    beside_python = Path(sysconfig.get_path("scripts")) / "nats-server"
+    found = beside_python if beside_python.exists() else shutil.which("nats-server")
+    if found is None:
+        raise refusal.cannot_run("nats", "nats-server is missing; install the extra 'embedded'")
+    return str(found)

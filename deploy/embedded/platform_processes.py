@@ -1,0 +1,102 @@
+"""The platform's own processes, as data, and what they are told about their surroundings.
+
+First the programs that bring database and bus up to date, each to its end; then the long-running
+ones. They learn everything from the environment and from secret files: one file for each URL,
+because a URL holds a password and an environment can be read by others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deploy.embedded import probes
+from deploy.embedded.folder import PROJECT, DataFolder, write_private
+from deploy.embedded.ports import LOOPBACK, Ports
+from deploy.embedded.spec import Once, Spec, module
+
+START_S_MAX = 90.0
+GRACE_S = 35.0  # a process drains for 30 s
+EDGE_PORT = 8009
+SECRET_URLS = ("nats", "postgres", "redis")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of the platform; `copies` of it run side by side."""
+
+    name: str
+    command: tuple[str, ...]
+    copies: int = 1
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What is done once the servers run, to its end, and what then runs for long, in order."""
+
+    first: tuple[Program, ...]
+    programs: tuple[Program, ...]
+
+
+def platform(handlers: int) -> Platform:
+    """Bring database and bus up to date; then the layers, then the edge."""
+    return Platform(
+        first=(
+            Program("migrate", module("bus", "migrate")),
+            Program("apply", module("bus", "apply")),
+        ),
+        programs=(
+            Program("handlers", module("handlers"), handlers),
+            Program("edge", module("edge")),
+        ),
+    )
+
+
+def surroundings(
+    folder: DataFolder, urls: Mapping[str, str], edge_port: int, admin: Mapping[str, str]
+) -> dict[str, str]:
+    """The environment of every platform process; writes the secret files that it leads to."""
+    for service in SECRET_URLS:
+        write_private(folder.secrets / f"portal_{service}_url", urls[service])
+    return {
+        "PORTAL_DATA": str(folder.root),
+        "PORTAL_SECRETS": str(folder.secrets),
+        "PORTAL_OLLAMA_URL": urls["ollama"],
+        "PORTAL_EDGE_HOST": LOOPBACK,
+        "PORTAL_EDGE_PORT": str(edge_port),
+        "PYTHONUNBUFFERED": "1",
+        **admin,
+    }
+
+
+def once(program: Program, environment: Mapping[str, str]) -> Once:
+    """A program that runs to its end."""
+    return Once(program.name, program.command, environment, PROJECT)
+
+
+def specs(
+    program: Program, environment: Mapping[str, str], ports: Ports, edge_port: int
+) -> list[Spec]:
+    """The processes of one program."""
+    names = [f"{program.name}-{number}" for number in range(1, program.copies + 1)]
+    return [
+        spec(name, program, environment, ports, edge_port)
+        for name in (names if program.copies > 1 else [program.name])
+    ]
+
+
+def spec(
+    name: str, program: Program, environment: Mapping[str, str], ports: Ports, edge_port: int
+) -> Spec:
+    """One process; its private health port says whether it is ready and whether it lives."""
+    health = ports.take(f"{name}.health", 0)
+    return Spec(
+        name=name,
+        role=program.name,
+        command=program.command,
+        address=f"{LOOPBACK}:{edge_port if program.name == 'edge' else health}",
+        ready=probes.http(health, "/health/ready"),
+        alive=probes.http(health, "/health/live"),
+        environment={**environment, "PORTAL_HEALTH_PORT": str(health)},
+        folder=PROJECT,
+        start_s_max=START_S_MAX,
+        grace_s=GRACE_S,
+    )

@@ -1,0 +1,95 @@
+"""The four services that the platform needs, and which server gives each of them here.
+
+    service     process     URL
+    nats        nats        nats://
+    postgres    postgres    postgresql://
+    redis       valkey      redis://
+    ollama      models      http://
+
+The supervisor and the test servers are made from the same plan.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from deploy.embedded import models, nats_server, refusal, valkey_server
+from deploy.embedded.folder import DataFolder
+from deploy.embedded.ports import Ports
+from deploy.embedded.postgres_server import Postgres
+from deploy.embedded.spec import Spec
+
+USUAL_PORTS = {"nats": 4222, "postgres": 5432, "redis": 6379, "ollama": 11434}
+SERVICES = tuple(USUAL_PORTS)
+NATS_MONITOR_PORT = 8222
+SCHEMES = {
+    "nats": "nats",
+    "tls": "nats",
+    "postgres": "postgres",
+    "postgresql": "postgres",
+    "redis": "redis",
+    "rediss": "redis",
+    "http": "ollama",
+    "https": "ollama",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be started, and where each service will be; URLs hold passwords."""
+
+    specs: tuple[Spec, ...]
+    urls: dict[str, str]
+
+
+def plan(
+    folder: DataFolder, ports: Ports, want: Collection[str], *, durable: bool, fixed: bool
+) -> Plan:
+    """The servers of the wanted services; `fixed` prefers their usual ports.
+
+    Raises:
+        Refused: A server cannot run here, or its data is of another version.
+    """
+    specs: list[Spec] = []
+    urls: dict[str, str] = {}
+    usual = USUAL_PORTS if fixed else dict.fromkeys(SERVICES, 0)
+    taken = {name: ports.take(name, usual[name]) for name in SERVICES if name in want}
+    if "nats" in taken:
+        monitor = ports.take("nats.monitor", NATS_MONITOR_PORT if fixed else 0)
+        specs.append(nats_server.spec(folder, taken["nats"], monitor, durable=durable))
+        urls["nats"] = nats_server.url(folder, taken["nats"])
+    if "postgres" in taken:
+        postgres = Postgres(folder, taken["postgres"], durable=durable)
+        specs.append(postgres.spec())
+        urls["postgres"] = postgres.url()
+    if "redis" in taken:
+        specs.append(valkey_server.spec(folder, taken["redis"], durable=durable))
+        urls["redis"] = valkey_server.url(folder, taken["redis"])
+    if "ollama" in taken:
+        specs.append(models.spec(taken["ollama"]))
+        urls["ollama"] = models.url(taken["ollama"])
+    return Plan(tuple(specs), urls)
+
+
+def external(urls: Sequence[str]) -> dict[str, str]:
+    """Which service each URL stands for, by its scheme.
+
+    Raises:
+        Refused: A scheme is unknown, or a service is named twice (ERR_706).
+    """
+    found: dict[str, str] = {}
+    for url in urls:
+        service = SCHEMES.get(urlsplit(url).scheme)
+        if service is None or not urlsplit(url).hostname:
+            known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+            raise refusal.bad_argument(f"--external needs a URL that begins with one of: {known}")
+        if service in found:
+            raise refusal.bad_argument(f"--external names {service} twice")
+        found[service] = url
+    return found
+
+
+def without_credentials(url: str) -> str:
+    """The URL as it may be shown."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

