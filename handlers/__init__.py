@@ -1,0 +1,23 @@
+"""The domains; each folder has the same skeleton.
+
+    __init__.py     the service: name, layer, what it is about
+    operations.py   one function for each operation
+    reactions.py    what follows other domains' events; jobs and sweeps
+    store.py        its SQL
+    rules.py        its decisions, pure
+
+A domain that needs another calls its operation over the bus; it never imports it.
+"""
+
+DOMAINS = (
+    "identity",
+    "events",
+    "documents",
+    "models",
+    "tools",
+    "agents",
+    "goals",
+    "evaluation",
+    "registry",
+    "supervision",
+)

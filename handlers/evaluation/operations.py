@@ -1,0 +1,30 @@
+"""What evaluation answers."""
+
+from datetime import datetime
+
+from bus import pages
+from bus.context import Context
+from handlers.evaluation import rules, service, store
+from schemas import evaluation
+from schemas.contract import Page
+from schemas.evaluation import ListScores, QualityScore, QualityScored, ScoreResult
+
+
+@service.handles(evaluation.score)
+async def score(command: ScoreResult, ctx: Context) -> QualityScore:
+    """Judge, write, announce, answer."""
+    judged = rules.judge(command, id=ctx.new_id(), at=ctx.now())
+    async with ctx.transaction() as tx:
+        await tx.record(QualityScored(score=judged))
+    return judged
+
+
+@service.handles(evaluation.scores)
+async def scores(command: ListScores, ctx: Context) -> Page[QualityScore]:
+    """A page of rows."""
+    evaluated_at, score_id = pages.after(command, (datetime, str))
+    rows = await ctx.database.rows(
+        store.LIST, command.subject_type, command.subject_id, evaluated_at, score_id,
+        command.limit + 1,
+    )  # fmt: skip
+    return pages.page(command, QualityScore, rows, ("evaluated_at", "id"))

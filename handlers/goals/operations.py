@@ -1,0 +1,231 @@
+"""What goals answer."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from bus import pages
+from bus.context import Context
+from bus.database import Transaction
+from handlers.goals import rules, service, store
+from schemas import agents, documents, goals
+from schemas.agents import CancelRun
+from schemas.contract import Page, Problem
+from schemas.documents import GetDocument
+from schemas.goals import (
+    CancelGoal,
+    DocumentNotReadable,
+    GetGoal,
+    GetPlan,
+    GetTask,
+    Goal,
+    GoalCancelled,
+    GoalChanged,
+    GoalSubmitted,
+    ListGoals,
+    ListTasks,
+    MakePlan,
+    Plan,
+    PlanChanged,
+    PlanMade,
+    RetryGoal,
+    SubmitGoal,
+    Task,
+    TaskCreated,
+    TaskDraft,
+    TaskFailed,
+    Tasks,
+)
+from schemas.problems import NotFound
+
+
+async def load(goal_id: str, ctx: Context) -> Goal:
+    """The goal, if the caller may know of it."""
+    goal = Goal.model_validate(await ctx.row(store.GET, goal_id))
+    ctx.require_owner(goal.owner_id)
+    return goal
+
+
+async def load_plan(goal: Goal, ctx: Context) -> Plan:
+    """The goal's current plan.
+
+    Raises:
+        NotFound: It has none yet.
+    """
+    if goal.current_plan_id is None:
+        raise NotFound("The goal has no plan yet.")
+    return Plan.model_validate(await ctx.row(store.GET_PLAN, goal.current_plan_id))
+
+
+async def tasks_in(tx: Transaction, plan_id: str) -> list[Task]:
+    """Every task of a plan."""
+    return [Task.model_validate(dict(row)) for row in await tx.rows(store.TASKS, plan_id)]
+
+
+async def lock(tx: Transaction, goal_id: str) -> Goal:
+    """The goal as it is now, held until the transaction ends: its tasks change one at a time."""
+    row = await tx.row(store.LOCK, goal_id)
+    if row is None:
+        raise NotFound(id=goal_id)
+    return Goal.model_validate(dict(row))
+
+
+async def check_documents(command: SubmitGoal, ctx: Context) -> None:
+    """Refuse a goal with an attachment that nobody can read.
+
+    Raises:
+        DocumentNotReadable: Says which, and why.
+    """
+    for document_id in command.document_ids:
+        try:
+            document = await ctx.call(documents.get, GetDocument(id=document_id))
+        except NotFound:
+            raise DocumentNotReadable(document_id=document_id, reason="not there") from None
+        if document.status in ("failed", "deleted"):
+            raise DocumentNotReadable(
+                document_id=document_id, title=document.title, reason=document.status_reason
+            )
+
+
+async def record_plan(
+    tx: Transaction, goal: Goal, drafts: Sequence[TaskDraft], strategy: str, ctx: Context
+) -> Goal:
+    """Record the plan, its tasks, and that the goal is planned."""
+    at = ctx.now()
+    plan = rules.new_plan(goal, drafts, strategy, id=ctx.new_id(), at=at)
+    goal = rules.moved(goal, "planned", at, current_plan_id=plan.id)
+    await tx.record(PlanMade(plan=plan))
+    for draft in drafts:
+        task = rules.new_task(draft, goal, plan, id=ctx.new_id(), at=ctx.now())
+        await tx.record(TaskCreated(task=task))
+    await tx.record(GoalChanged(goal=goal))
+    return goal
+
+
+@service.handles(goals.submit)
+async def submit(command: SubmitGoal, ctx: Context) -> Goal:
+    """Store the goal; a plan of the caller's own is checked and stored with it."""
+    await check_documents(command, ctx)
+    goal = rules.new_goal(command, id=ctx.new_id(), owner=ctx.principal.id, at=ctx.now())
+    rules.levels(command.tasks)
+    ctx.part_of(goal.id)
+    async with ctx.transaction() as tx:
+        await tx.record(GoalSubmitted(goal=goal))
+        if command.tasks:
+            goal = await record_plan(tx, goal, command.tasks, "given", ctx)
+        await tx.enqueue(MakePlan(goal_id=goal.id))
+    return goal
+
+
+@service.handles(goals.get)
+async def get(command: GetGoal, ctx: Context) -> Goal:
+    """One row."""
+    return await load(command.id, ctx)
+
+
+@service.handles(goals.listing)
+async def listing(command: ListGoals, ctx: Context) -> Page[Goal]:
+    """A page of rows."""
+    created_at, goal_id = pages.after(command, (datetime, str))
+    rows = await ctx.database.rows(
+        store.LIST, ctx.owner_filter, command.status, created_at, goal_id, command.limit + 1
+    )
+    return pages.page(command, Goal, rows, ("created_at", "id"))
+
+
+@service.handles(goals.plan)
+async def plan(command: GetPlan, ctx: Context) -> Plan:
+    """One row."""
+    return await load_plan(await load(command.id, ctx), ctx)
+
+
+@service.handles(goals.tasks)
+async def tasks(command: ListTasks, ctx: Context) -> Tasks:
+    """All rows of one plan."""
+    goal = await load(command.id, ctx)
+    if goal.current_plan_id is None:
+        return Tasks(items=())
+    rows = await ctx.database.rows(store.TASKS, goal.current_plan_id)
+    return Tasks(items=tuple(Task.model_validate(dict(row)) for row in rows))
+
+
+@service.handles(goals.task)
+async def task(command: GetTask, ctx: Context) -> Task:
+    """One row."""
+    found = Task.model_validate(await ctx.row(store.GET_TASK, command.id))
+    await load(found.goal_id, ctx)
+    return found
+
+
+@service.handles(goals.cancel)
+async def cancel(command: CancelGoal, ctx: Context) -> Goal:
+    """Cancel the goal with every open task, then tell the agents to stop."""
+    await load(command.id, ctx)
+    ctx.part_of(command.id)
+    at, reason = ctx.now(), {"code": "cancelled", "message": command.reason or "cancelled"}
+    async with ctx.transaction() as tx:
+        before = await lock(tx, command.id)
+        goal = rules.moved(before, "cancelled", at, completed_at=at, error=reason)
+        stopped = await cancel_tasks(tx, goal, reason, ctx)
+        await tx.record(GoalCancelled(goal=goal))
+    await stop_runs(stopped, ctx)
+    return goal
+
+
+async def cancel_tasks(
+    tx: Transaction, goal: Goal, reason: dict[str, str], ctx: Context
+) -> list[Task]:
+    """Cancel the open tasks and the plan; returns the tasks that an agent works on."""
+    if goal.current_plan_id is None:
+        return []
+    open_tasks = [
+        t for t in await tasks_in(tx, goal.current_plan_id) if t.status in rules.OPEN_TASK
+    ]
+    for open_task in open_tasks:
+        ended = rules.moved_task(open_task, "cancelled", error=reason, finished_at=ctx.now())
+        await tx.record(TaskFailed(task=ended))
+    row = await tx.row(store.GET_PLAN, goal.current_plan_id)
+    current = Plan.model_validate(dict(row or {}))
+    await tx.record(PlanChanged(plan=rules.moved_plan(current, "cancelled", ctx.now())))
+    return [t for t in open_tasks if t.run_id]
+
+
+async def stop_runs(stopped: Sequence[Task], ctx: Context) -> None:
+    """Cancel the runs of these tasks; one that has ended in between needs nothing."""
+    for stopped_task in stopped:
+        if stopped_task.run_id is None:
+            continue
+        try:
+            command = CancelRun(id=stopped_task.run_id, reason="goal cancelled")
+            await ctx.call(agents.cancel_run, command, key=f"cancel/{stopped_task.run_id}")
+        except Problem:
+            continue
+
+
+@service.handles(goals.retry)
+async def retry(command: RetryGoal, ctx: Context) -> Goal:
+    """Carry out again what failed; what succeeded is kept."""
+    await load(command.id, ctx)
+    ctx.part_of(command.id)
+    at = ctx.now()
+    async with ctx.transaction() as tx:
+        before = await lock(tx, command.id)
+        to: goals.GoalStatus = "executing" if before.current_plan_id else "planning"
+        goal = rules.moved(before, to, at, error=None, completed_at=None)
+        await tx.record(GoalChanged(goal=goal))
+        if goal.current_plan_id:
+            await reopen(tx, goal.current_plan_id, ctx)
+        await tx.enqueue(MakePlan(goal_id=goal.id))
+    return goal
+
+
+async def reopen(tx: Transaction, plan_id: str, ctx: Context) -> None:
+    """Failed tasks become ready, skipped ones wait again."""
+    row = await tx.row(store.GET_PLAN, plan_id)
+    current = Plan.model_validate(dict(row or {}))
+    await tx.record(PlanChanged(plan=rules.moved_plan(current, "executing", ctx.now())))
+    for failed in await tasks_in(tx, plan_id):
+        if failed.status in ("failed", "timed_out"):
+            await tx.record(goals.TaskReady(task=rules.tried_again(failed, ctx.now())))
+        elif failed.status == "skipped":
+            waiting = rules.moved_task(failed, "pending", finished_at=None)
+            await tx.record(TaskCreated(task=waiting))

@@ -1,0 +1,31 @@
+"""SQL of goals, plans and tasks. Rows are written by recording events; here they are read."""
+
+from bus.statement import Statement
+
+GET = Statement("SELECT * FROM mcp_documents.goals WHERE id = $1")
+LOCK = Statement("SELECT * FROM mcp_documents.goals WHERE id = $1 FOR UPDATE")
+LIST = Statement(
+    """
+    SELECT * FROM mcp_documents.goals
+    WHERE ($1::text IS NULL OR owner_id = $1)
+      AND ($2::text IS NULL OR status = $2)
+      AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::uuid))
+    ORDER BY created_at DESC, id DESC LIMIT $5
+    """
+)
+GET_PLAN = Statement("SELECT * FROM mcp_documents.plans WHERE id = $1")
+GET_TASK = Statement("SELECT * FROM mcp_documents.tasks WHERE id = $1")
+TASKS = Statement("SELECT * FROM mcp_documents.tasks WHERE plan_id = $1 ORDER BY created_at, id")
+WAITING = Statement(
+    """
+    SELECT t.id, t.attempt FROM mcp_documents.tasks t
+    WHERE t.status = 'ready' AND t.ready_at < now() - make_interval(secs => $1)
+    ORDER BY t.priority, t.ready_at LIMIT $2
+    """
+)
+AT_WORK = Statement(
+    """
+    SELECT count(*) AS tasks FROM mcp_documents.tasks
+    WHERE plan_id = $1 AND status IN ('assigned', 'running')
+    """
+)

@@ -1,0 +1,228 @@
+"""What models answer."""
+
+import time
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+import jsonschema_rs
+
+from bus.context import Context
+from handlers.models import rules, service, store
+from handlers.models.ollama import Provider, Said, provider
+from schemas import models
+from schemas.contract import Json, Page
+from schemas.models import (
+    EmbedTexts,
+    GenerateText,
+    Generation,
+    GetModel,
+    ListModels,
+    Model,
+    ModelUnknown,
+    OutputOutsideSchema,
+    ReportUsage,
+    TokenChunk,
+    ToolCall,
+    Usage,
+    Vectors,
+)
+from schemas.problems import NotFound
+
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the answer must fit; empty for free text."""
+
+    output: jsonschema_rs.Validator | None
+    tools: Mapping[str, jsonschema_rs.Validator]
+
+    @property
+    def free(self) -> bool:
+        """Nothing can be wrong with the answer, so its tokens may be shown as they come."""
+        return self.output is None and not self.tools
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the attempts of one call have used."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def plus(self, said: Said) -> "Spent":
+        """With one more attempt."""
+        return Spent(
+            self.prompt_tokens + said.prompt_tokens,
+            self.completion_tokens + said.completion_tokens,
+        )
+
+
+@service.handles(models.generate)
+async def generate(command: GenerateText, ctx: Context) -> Generation:
+    """Ask the model until its answer fits, count it once, answer."""
+    started = time.monotonic()
+    form = form_of(command)
+    server = provider(ctx.settings.ollama_url)
+    model = command.model or ctx.settings.chat_model
+    options = await options_for(model, command, server, ctx)
+    async with server.place():
+        said, value, calls, spent = await fitting_answer(model, command, options, form, ctx)
+    generation = Generation(
+        id=ctx.new_id(), model=model, text=said.text, value=value, tool_calls=calls,
+        finish=finish_of(said, calls), prompt_tokens=spent.prompt_tokens,
+        completion_tokens=spent.completion_tokens,
+        duration_ms=int((time.monotonic() - started) * 1000),
+    )  # fmt: skip
+    await count(generation, command.purpose, ctx)
+    return generation
+
+
+def form_of(command: GenerateText) -> Form:
+    """The compiled schemas of the request."""
+    output = command.output_schema
+    return Form(
+        rules.compiled(output) if output is not None else None,
+        {tool.name: rules.compiled(tool.parameters) for tool in command.tools},
+    )
+
+
+async def options_for(model: str, command: GenerateText, server: Provider, ctx: Context) -> Json:
+    """The options of every attempt: a context that holds the conversation, and an answer's length.
+
+    Raises:
+        ModelUnknown: The server has no such model.
+        ContextExceeded: The conversation does not fit.
+    """
+    known = await described(model, server, ctx)
+    if known is None:
+        raise ModelUnknown(model=model)
+    context, answer_tokens = rules.window(command, known.context)
+    options: Json = {"num_predict": answer_tokens}
+    return options if context is None else options | {"num_ctx": context}
+
+
+async def described(name: str, server: Provider, ctx: Context) -> Model | None:
+    """The model of this name, if the server has it."""
+    found = await server.models(ctx.settings.chat_model, ctx.settings.embedding_model)
+    wanted = rules.full_name(name)
+    return next((model for model in found if rules.full_name(model.name) == wanted), None)
+
+
+async def fitting_answer(
+    model: str, command: GenerateText, options: Json, form: Form, ctx: Context
+) -> tuple[Said, Any, tuple[ToolCall, ...], Spent]:
+    """The first of at most three answers that fits, its tokens sent to the lane.
+
+    Raises:
+        OutputOutsideSchema: None does.
+    """
+    spent, reason = Spent(), ""
+    for attempt in range(ATTEMPTS):
+        try:
+            said = await ask(model, command, options | rules.sampling(command, attempt), form, ctx)
+            spent = spent.plus(said)
+            value, calls = checked(said, form)
+        except rules.OutsideForm as outside:
+            reason = str(outside)
+            continue
+        if not form.free:
+            show(said.text, ctx)
+        return said, value, calls, spent
+    raise OutputOutsideSchema(reason=reason, attempts=ATTEMPTS)
+
+
+async def ask(model: str, command: GenerateText, options: Json, form: Form, ctx: Context) -> Said:
+    """One attempt; free text is shown as it comes, any other only once it is known to fit."""
+    shown, said = 0, Said()
+    server = provider(ctx.settings.ollama_url)
+    async with aclosing(server.chat(model, command, options)) as growing:
+        async for said in growing:
+            if form.free and ctx.lane is not None and len(said.text) > shown:
+                ctx.lane.send(TokenChunk(text=said.text[shown:]))
+                shown = len(said.text)
+    return said
+
+
+def checked(said: Said, form: Form) -> tuple[Any, tuple[ToolCall, ...]]:
+    """The value and the tool calls of an answer that fits.
+
+    Raises:
+        OutsideForm: It does not.
+    """
+    calls = tuple(rules.checked_call(name, given, form.tools) for name, given in said.calls)
+    if calls or form.output is None:
+        return None, calls
+    return rules.value_in(said.text, form.output), ()
+
+
+def show(text: str, ctx: Context) -> None:
+    """Send a checked text in pieces."""
+    if ctx.lane is not None:
+        for piece in rules.pieces(text):
+            ctx.lane.send(TokenChunk(text=piece))
+
+
+def finish_of(said: Said, calls: tuple[ToolCall, ...]) -> Literal["stop", "length", "tool_calls"]:
+    """Why the model stopped."""
+    if calls:
+        return "tool_calls"
+    return "length" if said.done_reason == "length" else "stop"
+
+
+async def count(generation: Generation, purpose: str, ctx: Context) -> None:
+    """One row of usage, in the transaction that also keeps the answer for its key."""
+    async with ctx.transaction() as tx:
+        await tx.execute(
+            store.COUNT, generation.id, ctx.now(), ctx.principal.id,
+            rules.goal_of(ctx.origin.correlation_id), generation.model, purpose, ctx.key,
+            generation.prompt_tokens, generation.completion_tokens, generation.duration_ms,
+        )  # fmt: skip
+
+
+@service.handles(models.embed)
+async def embed(command: EmbedTexts, ctx: Context) -> Vectors:
+    """Ask in batches, pad, count."""
+    started = time.monotonic()
+    model = command.model or ctx.settings.embedding_model
+    native, tokens = await provider(ctx.settings.ollama_url).embed(model, command.texts)
+    vectors = Vectors(model=model, dimensions=len(native[0]), vectors=rules.padded(native))
+    duration_ms = int((time.monotonic() - started) * 1000)
+    async with ctx.transaction() as tx:
+        await tx.execute(
+            store.COUNT, ctx.new_id(), ctx.now(), ctx.principal.id,
+            rules.goal_of(ctx.origin.correlation_id), model, "embedding", None,
+            tokens, 0, duration_ms,
+        )  # fmt: skip
+    return vectors
+
+
+@service.handles(models.listing)
+async def listing(_: ListModels, ctx: Context) -> Page[Model]:
+    """What the server has."""
+    server = provider(ctx.settings.ollama_url)
+    return Page[Model](
+        items=await server.models(ctx.settings.chat_model, ctx.settings.embedding_model)
+    )
+
+
+@service.handles(models.get)
+async def get(command: GetModel, ctx: Context) -> Model:
+    """One of them."""
+    found = await described(command.name, provider(ctx.settings.ollama_url), ctx)
+    if found is None:
+        raise NotFound(name=command.name)
+    return found
+
+
+@service.handles(models.usage)
+async def usage(command: ReportUsage, ctx: Context) -> Usage:
+    """Sums by model and purpose."""
+    at = ctx.now()
+    since = at - timedelta(hours=command.hours)
+    rows = await ctx.database.rows(store.REPORT, since, command.goal_id, ctx.owner_filter)
+    return rules.usage_since(at, command.hours, rows)

@@ -1,0 +1,22 @@
+"""SQL of the usage of models: one row for each answered call, summed on demand."""
+
+from bus.statement import Statement
+
+COUNT = Statement(
+    """
+    INSERT INTO models.llm_usage (id, at, actor, goal_id, model, purpose, key, prompt_tokens,
+                                  completion_tokens, duration_ms)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    """
+)
+REPORT = Statement(
+    """
+    SELECT model, purpose, count(*)::int AS calls,
+           sum(prompt_tokens)::bigint AS prompt_tokens,
+           sum(completion_tokens)::bigint AS completion_tokens,
+           sum(duration_ms)::bigint AS duration_ms
+    FROM models.llm_usage
+    WHERE at >= $1 AND ($2::uuid IS NULL OR goal_id = $2) AND ($3::text IS NULL OR actor = $3)
+    GROUP BY model, purpose ORDER BY calls DESC, model, purpose LIMIT 1000
+    """
+)

@@ -1,0 +1,46 @@
+"""What supervision answers about jobs."""
+
+from datetime import datetime
+
+from bus import pages
+from bus.context import Context
+from handlers.supervision import service, store
+from schemas import supervision
+from schemas.contract import Page
+from schemas.problems import IllegalMove
+from schemas.supervision import CancelJob, GetJob, ListJobs, Work
+
+
+async def load(job_id: str, ctx: Context) -> Work:
+    """The job, if the caller may know of it."""
+    job = Work.model_validate(await ctx.row(store.GET, job_id))
+    ctx.require_owner(job.actor)
+    return job
+
+
+@service.handles(supervision.job)
+async def get(command: GetJob, ctx: Context) -> Work:
+    """One row."""
+    return await load(command.id, ctx)
+
+
+@service.handles(supervision.jobs)
+async def listing(command: ListJobs, ctx: Context) -> Page[Work]:
+    """A page of rows."""
+    created_at, job_id = pages.after(command, (datetime, str))
+    rows = await ctx.database.rows(
+        store.LIST, ctx.owner_filter, command.status, command.kind, created_at, job_id,
+        command.limit + 1,
+    )  # fmt: skip
+    return pages.page(command, Work, rows, ("created_at", "id"))
+
+
+@service.handles(supervision.cancel_job)
+async def cancel(command: CancelJob, ctx: Context) -> Work:
+    """Only while it waits: its message is then dropped by the worker that gets it."""
+    before = await load(command.id, ctx)
+    async with ctx.transaction() as tx:
+        row = await tx.row(store.CANCEL, command.id)
+    if row is None:
+        raise IllegalMove("Only a queued job can be cancelled.", status=before.status)
+    return Work.model_validate(dict(row))
