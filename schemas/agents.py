@@ -6,8 +6,21 @@ from typing import Any, Literal
 from pydantic import Field
 
 from schemas.contract import (
-    Entity, Event, Id, Job, Json, Listing, ModelName, Name, Operation, Page, Problem, Reason,
-    Schema, Text, Token,
+    Entity,
+    Event,
+    Id,
+    Job,
+    Json,
+    Listing,
+    ModelName,
+    Name,
+    Operation,
+    Page,
+    Problem,
+    Reason,
+    Schema,
+    Text,
+    Token,
 )  # fmt: skip
 from schemas.problems import IllegalMove, NotFound, VersionConflict
 from schemas.tools import ToolName

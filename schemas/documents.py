@@ -3,10 +3,21 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from schemas.contract import (
-    Entity, Event, Id, Job, Json, Listing, Operation, Page, Problem, Schema, Text, Title,
+    Entity,
+    Event,
+    Id,
+    Job,
+    Json,
+    Listing,
+    Operation,
+    Page,
+    Problem,
+    Schema,
+    Text,
+    Title,
 )  # fmt: skip
 from schemas.problems import IllegalMove, NotFound, TooLarge, Unavailable
 from schemas.supervision import Work
@@ -63,6 +74,8 @@ class Upload(Schema):
 class AttachDocument(Schema):
     """Attach a file: raw as the request's body, or as base64 in `content`."""
 
+    model_config = ConfigDict(val_json_bytes="base64")
+
     name: FileName = Field(description="The file's name; its ending is only a hint.")
     media_type: MediaType | None = None
     content: bytes | None = Field(None, description="Base64, for small files.")
@@ -115,6 +128,8 @@ class GetContent(Schema):
 
 class Content(Schema):
     """A piece of a document's bytes."""
+
+    model_config = ConfigDict(val_json_bytes="base64")
 
     name: str
     media_type: str | None

@@ -7,8 +7,21 @@ from pydantic import Field
 
 from schemas.agents import Brief, RunFinished, RunStarted
 from schemas.contract import (
-    Entity, Event, Id, Job, Json, Listing, Operation, Page, Problem, Reaction, Reason, Schema,
-    Text, Title, Token,
+    Entity,
+    Event,
+    Id,
+    Job,
+    Json,
+    Listing,
+    Operation,
+    Page,
+    Problem,
+    Reaction,
+    Reason,
+    Schema,
+    Text,
+    Title,
+    Token,
 )  # fmt: skip
 from schemas.problems import IllegalMove, NotFound
 

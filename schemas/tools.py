@@ -6,7 +6,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from schemas.contract import (
-    Entity, Event, Id, Json, Listing, Operation, Page, Problem, Reaction, Schema, Token,
+    Entity,
+    Event,
+    Id,
+    Json,
+    Listing,
+    Operation,
+    Page,
+    Problem,
+    Reaction,
+    Schema,
+    Token,
 )  # fmt: skip
 from schemas.problems import NotFound, OutsideSchema, TimedOut, Unavailable
 from schemas.registry import ServiceAppeared, ServiceChanged, ServiceLost
@@ -150,7 +160,7 @@ class ListInvocations(Listing):
 
 class ToolVersionTaken(
     Problem, code="ERR_140", status=409, constraint="tool_definitions_name_tool_version_key"
-):  # noqa: E501
+):
     """This version of the tool exists already; register a new version."""
 
 

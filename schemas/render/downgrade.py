@@ -4,7 +4,14 @@ from typing import Any
 
 from schemas.contract import Json
 
-DROPPED = ("$defs", "propertyNames", "contentEncoding", "contentMediaType", "examples", "prefixItems")
+DROPPED = (
+    "$defs",
+    "propertyNames",
+    "contentEncoding",
+    "contentMediaType",
+    "examples",
+    "prefixItems",
+)
 
 
 def downgraded(value: Any) -> Any:

@@ -5,7 +5,14 @@ from typing import Any
 
 from schemas import catalogue
 from schemas.contract import Entity, Json, Operation, Problem
-from schemas.problems import ANY_OPERATION, EDGE_ONLY, IDEMPOTENCY, PreconditionFailed, TooLarge
+from schemas.problems import (
+    ANY_OPERATION,
+    EDGE_ONLY,
+    IDEMPOTENCY,
+    MethodNotAllowed,
+    PreconditionFailed,
+    TooLarge,
+)
 from schemas.render import extra, models
 from schemas.render.downgrade import downgraded
 
@@ -50,7 +57,7 @@ def render() -> Json:
 
 def render_3_0() -> Json:
     """OpenAPI 3.0.3: the same, in the older vocabulary."""
-    document = downgraded(render())
+    document: Json = downgraded(render())
     document["openapi"] = "3.0.3"
     document["info"]["license"].pop("identifier", None)
     return document
@@ -183,7 +190,7 @@ def success(operation: Operation[Any, Any]) -> Json:
 
 def problems_of(operation: Operation[Any, Any]) -> list[type[Problem]]:
     """Every problem that the operation may answer over HTTP."""
-    from_edge = [p for p in EDGE_ONLY if p.status != 405 and applies(p, operation)]
+    from_edge = [p for p in EDGE_ONLY if p is not MethodNotAllowed and applies(p, operation)]
     found = [*operation.problems, *ANY_OPERATION, *from_edge]
     found += IDEMPOTENCY if operation.idempotent else ()
     return sorted(dict.fromkeys(found), key=lambda problem: problem.code)

@@ -1,0 +1,220 @@
+"""The life of an edge process, and what answers where.
+
+    Access ─► Front ─► Routes ─► doors ─► bus
+         └──► Sockets ◄── Feed ◄── evt.>
+
+Starting waits for NATS. SIGTERM makes it not ready, sends the sockets away with where to resume,
+finishes what is in flight within the drain time, and ends with status 0. While NATS is away the
+connection refuses at once instead of holding requests back, so they are answered 503.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import nats
+import uvicorn
+from nats.aio.client import Client as Connection
+from redis.asyncio import Redis
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bus import process, telemetry
+from bus.broker import connect_options
+from bus.client import Client
+from bus.clock import Clock
+from bus.credentials import Signer, ensure_signing_keys
+from bus.process import Health, PrivateServer
+from bus.settings import Settings
+from edge import files, pages
+from edge.access import Access, Journal
+from edge.asking import Asking
+from edge.authentication import Authentication
+from edge.eventstream import EventStreamDoor
+from edge.feed import Feed
+from edge.limits import Counted, Limiter
+from edge.pages import DocumentDoor, FileDoor, HealthDoor, MetricsDoor
+from edge.rest import PREFIX, Front, OperationDoor
+from edge.routes import Door, Routes
+from edge.sockets import Sockets
+from edge.streams import ResumeDoor, StreamDoor
+from edge.tokens import Tokens
+from schemas import catalogue
+from schemas.contract import Operation
+from schemas.render import asyncapi, openapi
+
+WS_PATH = f"{PREFIX}/ws"
+FRAME_BYTES_MAX = 64 * 1024
+KEEP_ALIVE_S = 30
+CONNECTIONS_BACKLOG = 2048
+HEADER_BYTES_MAX = 32 * 1024
+
+
+@dataclass
+class Edge:
+    """One edge process: its parts, and the application made of them."""
+
+    app: ASGIApp
+    feed: Feed
+    sockets: Sockets
+    journal: Journal
+    health: Health
+    connection: Connection
+    counted: Counted
+
+
+def door_of(operation: Operation[Any, Any], asking: Asking) -> OperationDoor:
+    """The kind of door that an operation needs."""
+    if operation.kind == "stream":
+        return StreamDoor(operation, asking)
+    kind = files.door_class(operation) or OperationDoor
+    return kind(operation, asking)
+
+
+def routes_of(asking: Asking, feed: Feed, health: Health) -> Routes:
+    """Everything that answers over HTTP."""
+    live, ready, detailed, _ = process.health_routes(health, asking.clock)
+    streaming = tuple(o for o in catalogue.operations() if o.kind == "stream")
+    table: list[tuple[str, str, Door]] = [
+        ("GET", "/", FileDoor("page", "home/index.html")),
+        ("GET", "/assets/{file}", FileDoor("page", "home")),
+        ("GET", "/docs", FileDoor("docs", "docs/index.html", pages.DOCS_POLICY)),
+        ("GET", "/docs/{file}", FileDoor("docs", "docs", pages.DOCS_POLICY)),
+        ("GET", "/openapi.json", DocumentDoor("docs", openapi.render)),
+        ("GET", "/openapi-3.0.json", DocumentDoor("docs", openapi.render_3_0)),
+        ("GET", "/asyncapi.json", DocumentDoor("docs", asyncapi.render)),
+        ("GET", "/health/live", HealthDoor("health", live.endpoint)),
+        ("GET", "/health/ready", HealthDoor("health", ready.endpoint)),
+        ("GET", "/health", HealthDoor("health", detailed.endpoint)),
+        ("GET", "/metrics", MetricsDoor()),
+        ("GET", f"{PREFIX}/events/stream", EventStreamDoor(feed)),
+        ("GET", f"{PREFIX}/streams/{{domain}}/{{id}}", ResumeDoor(asking, streaming)),
+    ]
+    routes = Routes()
+    for method, path, door in table:
+        routes.add(method, path, door)
+    for operation in catalogue.operations():
+        if operation.route is not None:
+            path = PREFIX + operation.route.path
+            routes.add(operation.route.method, path, door_of(operation, asking))
+    return routes
+
+
+def compose(settings: Settings, connection: Connection, signer: Signer, health: Health) -> Edge:
+    """The parts of an edge process on an open connection."""
+    clock = Clock()
+    health.probes = {"nats": lambda: connection.flush(timeout=1)}
+    client = Client(connection, clock)
+    counted = Counted(Redis.from_url(settings.redis_url.get_secret_value()))
+    limiter = Limiter(counted, settings.rate_per_minute)
+    authentication = Authentication(client, clock, signer, limiter)
+    feed = Feed(connection)
+    sockets = Sockets(feed, Tokens(connection), authentication, clock, settings.cors_origins)
+    front = Front(
+        routes_of(Asking(client, clock, signer), feed, health), authentication, limiter, clock
+    )
+    journal = Journal(enabled=settings.log_level in ("debug", "info"))
+
+    async def both(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await front(scope, receive, send)
+        elif scope["path"] == WS_PATH:
+            await sockets(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 4403})
+
+    app = Access(both, clock, journal, settings.cors_origins)
+    return Edge(app, feed, sockets, journal, health, connection, counted)
+
+
+def server_of(app: ASGIApp, settings: Settings) -> PrivateServer:
+    """uvicorn, told to trust no proxy and to add nothing."""
+    return PrivateServer(uvicorn.Config(
+        app, settings.edge_host, settings.edge_port, loop="none", http="httptools",
+        ws="websockets-sansio", ws_max_size=FRAME_BYTES_MAX, ws_per_message_deflate=False,
+        ws_ping_interval=None, lifespan="off", log_config=None, access_log=False,
+        proxy_headers=False, server_header=False, backlog=CONNECTIONS_BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(settings.drain.total_seconds()),
+    ))  # fmt: skip
+
+
+async def connect(settings: Settings) -> Connection:
+    """A connection that never holds a request back while the bus is away."""
+    servers = settings.nats_url.get_secret_value().split(",")
+
+    async def log_error(error: Exception) -> None:
+        telemetry.log().warning("bus connection", error=str(error))
+
+    return await nats.connect(
+        servers, pending_size=-1, error_cb=log_error, **connect_options("edge")
+    )
+
+
+async def open_edge(settings: Settings, health: Health) -> Edge:
+    """Wait for NATS and its streams, then compose."""
+    opened: list[Connection] = []
+
+    async def connecting() -> None:
+        opened.append(await connect(settings))
+
+    folder = process.secrets_folder(settings)
+    ensure_signing_keys(folder)
+    await process.wait_for("nats", connecting)
+    edge = compose(settings, opened[0], Signer("edge", folder), health)
+    await process.wait_for("stream EVENTS", edge.feed.start)
+    return edge
+
+
+@dataclass
+class Running:
+    """An edge that listens."""
+
+    edge: Edge
+    server: PrivateServer
+    background: "list[asyncio.Task[None]]"
+
+    async def close(self) -> None:
+        """Not ready, sockets away, requests finished, connections closed."""
+        edge = self.edge
+        edge.health.draining = True
+        telemetry.log().info("draining", sockets=len(edge.sockets))
+        for task in self.background:
+            task.cancel()
+        await asyncio.gather(*self.background, return_exceptions=True)
+        edge.sockets.drain()
+        try:
+            await self.server.end()
+        finally:
+            edge.journal.write()
+            with contextlib.suppress(Exception):  # the bus may be gone; nothing is pending on it
+                await edge.connection.close()
+            await edge.counted.close()
+
+
+async def start(settings: Settings, health: Health) -> Running:
+    """Open everything and listen."""
+    edge = await open_edge(settings, health)
+    server = server_of(edge.app, settings)
+    server.task = asyncio.create_task(server.serve())
+    background = [
+        asyncio.create_task(edge.feed.supervise()),
+        asyncio.create_task(edge.sockets.beat()),
+    ]
+    return Running(edge, server, background)
+
+
+async def run(settings: Settings, started: Callable[[str], None]) -> None:
+    """Be an edge process until told to stop; `started` is told the address."""
+    telemetry.set_up(settings, "edge")
+    stop, health = process.stop_signal(), Health("edge")
+    private = await process.serve_health(health, Clock(), settings.health_port)
+    running = await start(settings, health)
+    started(f"http://{settings.edge_host}:{settings.edge_port}")
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({running.server.task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    await running.close()
+    await private.end()
+    telemetry.log().info("stopped")

@@ -1,0 +1,66 @@
+"""Asking the bus on behalf of an HTTP request: who, until when, under which key."""
+
+import re
+from typing import Any
+
+from bus import telemetry
+from bus.client import Answer, Ask, Client
+from bus.clock import Clock
+from bus.credentials import Signer
+from bus.envelope import Origin
+from edge.exchange import Call
+from schemas.contract import Operation
+from schemas.problems import Malformed
+
+TRACE_PARENT = b"traceparent"
+DIGITS_MAX = 9
+_KEY = re.compile(r"[\x21-\x7e]{1,200}")
+
+
+class Asking:
+    """The edge's way to the bus."""
+
+    def __init__(self, client: Client, clock: Clock, signer: Signer) -> None:
+        self.client = client
+        self.clock = clock
+        self._signer = signer
+
+    async def ask(
+        self,
+        call: Call,
+        operation: Operation[Any, Any],
+        body: bytes,
+        stream_id: str | None = None,
+    ) -> Answer:
+        """Ask; the answer is not parsed."""
+        return await self.client.ask_raw(operation, body, self.how(call, operation, stream_id))
+
+    def how(self, call: Call, operation: Operation[Any, Any], stream_id: str | None) -> Ask:
+        """On whose behalf, until when, under which key.
+
+        Raises:
+            Malformed: A header says something impossible.
+        """
+        exchange, principal = call.exchange, call.principal
+        traceparent = exchange.header(TRACE_PARENT)
+        origin = Origin(
+            actor=principal.id,
+            request_id=exchange.request_id,
+            trace_parent=telemetry.child_of({"traceparent": traceparent} if traceparent else None),
+        )
+        key = exchange.header(b"idempotency-key")
+        if key is not None and not _KEY.fullmatch(key):
+            raise Malformed("An Idempotency-Key has 1 to 200 visible ASCII characters.")
+        return Ask(
+            self._signer.sign(principal), origin, self._deadline_ms(call, operation),
+            key if operation.idempotent else None, stream_id,
+        )  # fmt: skip
+
+    def _deadline_ms(self, call: Call, operation: Operation[Any, Any]) -> int:
+        limit_ms = int(operation.timeout_s * 1000)
+        text = call.exchange.header(b"x-timeout-ms")
+        if text is not None:
+            if not text.isascii() or not text.isdigit() or len(text) > DIGITS_MAX or int(text) < 1:
+                raise Malformed("X-Timeout-Ms is a whole number of milliseconds.")
+            limit_ms = min(limit_ms, int(text))
+        return self.clock.unix_ms() + limit_ms

@@ -1,0 +1,166 @@
+"""The commands that are not derived, as data: words, help, options, and the function that does it.
+
+Functions are named by their place and imported when the command runs.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LOG_LINES = 50
+SHELLS = ("bash", "zsh", "fish")
+GOAL_TIMEOUT_S = 900.0
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """What every command takes; it may also stand before the command."""
+    parser.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="one JSON object a line"
+    )
+
+
+@dataclass(frozen=True)
+class Own:
+    """One command; `asks` means that its function is a coroutine that asks the edge."""
+
+    path: tuple[str, ...]
+    help: str
+    does: str
+    options: Callable[[argparse.ArgumentParser], None] = add_common
+    asks: bool = True
+
+
+def of_group(name: str) -> list[Own]:
+    """The own commands below a word."""
+    return [command for command in COMMANDS if len(command.path) > 1 and command.path[0] == name]
+
+
+def up_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal up`."""
+    add_common(parser)
+    parser.add_argument("--only", choices=["servers"], help="start nothing else")
+    parser.add_argument(
+        "--external", action="append", default=[], metavar="URL",
+        help="use this server instead of an own one; may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--handlers", type=int, default=1, help="number of handlers processes")
+
+
+def logs_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal logs`."""
+    add_common(parser)
+    parser.add_argument("names", nargs="*", help="processes; all if none is named")
+    parser.add_argument("--follow", "-f", action="store_true", help="go on with new lines")
+    parser.add_argument("--lines", "-n", type=int, default=LOG_LINES)
+
+
+def run_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal goals run`."""
+    add_common(parser)
+    parser.add_argument("description", nargs="+", metavar="TEXT", help="what you want")
+    parser.add_argument(
+        "--attach", action="append", default=[], metavar="FILE",
+        help="a file that it is about; may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--title")
+    parser.add_argument("--priority", type=int, help="1 to 5 (default: 3)")
+    parser.add_argument("--parallelism", type=int, help="tasks at once")
+    parser.add_argument("--key", help="Idempotency-Key; made if absent")
+    timeout_option(parser, None)
+
+
+def watch_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal goals watch`."""
+    add_common(parser)
+    parser.add_argument("id", metavar="ID")
+    timeout_option(parser, None)
+
+
+def timeout_option(parser: argparse.ArgumentParser, default: float | None) -> None:
+    """How long to watch."""
+    text = "stop watching after so long; nothing is cancelled"
+    parser.add_argument("--timeout", type=float, default=default, metavar="SECONDS", help=text)
+
+
+def result_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal goals result`."""
+    add_common(parser)
+    parser.add_argument("id", metavar="ID")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the artifact there")
+
+
+def content_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal documents content`."""
+    add_common(parser)
+    parser.add_argument("id", metavar="ID")
+    parser.add_argument("-o", "--output", metavar="FILE", help="standard output if absent")
+
+
+def tail_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal events tail`."""
+    add_common(parser)
+    parser.add_argument("--type", help="a type, or a domain for all of its types")
+    parser.add_argument("--goal", metavar="ID", help="only what belongs to this goal")
+    parser.add_argument("--id", metavar="ID", help="only what happened to this thing")
+    parser.add_argument("--since", metavar="POSITION", help="begin behind this position")
+    parser.add_argument("--at-most", type=int, metavar="N", help="end after N events")
+
+
+def crash_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal prove crash`."""
+    add_common(parser)
+    parser.add_argument("--tasks", type=int, default=6, metavar="N", help="parallel tasks (6)")
+    timeout_option(parser, GOAL_TIMEOUT_S)
+
+
+def shell_option(parser: argparse.ArgumentParser) -> None:
+    """The shell of `portal completion`."""
+    add_common(parser)
+    parser.add_argument("shell", choices=SHELLS)
+
+
+def show_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal events show`."""
+    add_common(parser)
+    parser.add_argument("id", metavar="ID")
+
+
+GROUPS = {"prove": "Proofs: provoke a fault and check that nothing was done twice."}
+
+COMMANDS = (
+    Own(
+        ("up",), "Run everything on this machine, in the foreground.",
+        "edge.cli.local:up", up_options, asks=False,
+    ),
+    Own(("down",), "Stop what runs on this machine.", "edge.cli.local:down", asks=False),
+    Own(("status",), "Show processes, addresses and health.", "edge.cli.local:status", asks=False),
+    Own(
+        ("doctor",), "Check every server and say what to do.", "edge.cli.local:doctor", asks=False
+    ),
+    Own(
+        ("logs",), "Show what the processes say.", "edge.cli.local:logs", logs_options, asks=False
+    ),
+    Own(
+        ("completion",), "Print the completion script of a shell.",
+        "edge.cli.completion:run", shell_option, asks=False,
+    ),
+    Own(
+        ("prove", "crash"),
+        "Kill a worker in the middle of a step and check that nothing is done twice.",
+        "edge.cli.crash:run", crash_options,
+    ),
+    Own(
+        ("goals", "run"), "Submit a goal with its files and watch it until it ends.",
+        "edge.cli.goals:run", run_options,
+    ),
+    Own(("goals", "watch"), "Watch a goal until it ends.", "edge.cli.goals:watch", watch_options),
+    Own(
+        ("goals", "result"), "Show the result of a goal.", "edge.cli.goals:result", result_options
+    ),
+    Own(
+        ("documents", "content"), "Read the bytes of a document.",
+        "edge.cli.documents:content", content_options,
+    ),
+    Own(("events", "tail"), "Show events as they happen.", "edge.cli.events:tail", tail_options),
+    Own(("events", "show"), "Show one event.", "edge.cli.events:show", show_options),
+)  # fmt: skip

@@ -1,0 +1,168 @@
+"""Requests over HTTP, and the doors of the operations, derived from the catalogue.
+
+    match -> authenticate -> limit -> authorise on the route -> read -> ask the bus -> answer
+
+The reply's bytes are passed through unparsed. Whoever has no valid key gets 401 for everything but
+the few open doors, so nobody learns without one which paths exist.
+"""
+
+from typing import Any
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from bus.client import Answer
+from bus.clock import Clock
+from edge import answers, exchange
+from edge.asking import Asking
+from edge.authentication import Authentication
+from edge.command import Reader, discard
+from edge.exchange import Call, RawHeaders
+from edge.limits import Limiter
+from edge.routes import Door, Routes
+from schemas.contract import Operation, Problem
+from schemas.problems import (
+    Denied,
+    Malformed,
+    MethodNotAllowed,
+    NotFound,
+    PreconditionFailed,
+    TooLarge,
+    UnsupportedMediaType,
+)
+
+PREFIX = "/api/v1"
+
+
+class Front:
+    """The ASGI application behind `Access`: every path over HTTP."""
+
+    def __init__(
+        self, routes: Routes, authentication: Authentication, limiter: Limiter, clock: Clock
+    ) -> None:
+        self._routes = routes
+        self._authentication = authentication
+        self._limiter = limiter
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        seen = exchange.of(scope)
+        call = Call(scope, receive, send, seen)
+        try:
+            await self._answer(call)
+        except Problem as problem:
+            if seen.status:
+                raise  # the response has begun: all that is left is to break it off
+            if isinstance(problem, TooLarge | UnsupportedMediaType):
+                await discard(call)
+            await answers.refuse(send, problem, seen, self._clock.now())
+
+    async def _answer(self, call: Call) -> None:
+        found = self._match(call)
+        if isinstance(found, Problem) or not found.open:
+            await self._identify(call)
+        if isinstance(found, Problem):
+            if call.scope["method"] != "OPTIONS" or not isinstance(found, MethodNotAllowed):
+                raise found
+            allow = ", ".join(found.details["allow"]).encode()
+            await answers.bodiless(call.send, 204, [(b"allow", allow)])
+            return
+        if not found.open:
+            authorise(call, found)
+        call.exchange.operation = found.name
+        await found.answer(call)
+
+    def _match(self, call: Call) -> Door | Problem:
+        """The door, or the problem that is told only to those who are known."""
+        path: bytes = call.scope["raw_path"]
+        try:
+            door, call.parameters = self._routes.match(call.scope["method"], path[1:])
+        except (NotFound, MethodNotAllowed) as problem:
+            return problem
+        return door
+
+    async def _identify(self, call: Call) -> None:
+        seen = call.exchange
+        call.known = principal = await self._authentication.of_request(seen)
+        seen.actor = principal.id
+        seen.added = await self._limiter.admit(self._limiter.of_principal(principal))
+
+
+def authorise(call: Call, door: Door) -> None:
+    """Raises Denied unless the caller may pass this door."""
+    if call.principal.scope_of(door.may) == "none":
+        raise Denied(permission=door.may)
+
+
+class OperationDoor:
+    """One operation of the catalogue."""
+
+    open = False
+
+    def __init__(self, operation: Operation[Any, Any], asking: Asking) -> None:
+        assert operation.route is not None
+        self.operation = operation
+        self.name = operation.name
+        self.may = operation.may
+        self._asking = asking
+        self._reader = Reader(operation)
+        self._status = operation.route.status
+        self._versioned = "version" in operation.request.model_fields
+
+    async def answer(self, call: Call) -> None:
+        """Read, ask, pass the answer on."""
+        command = await self.read(call)
+        await self.pass_on(call, await self.ask(call, command))
+
+    async def read(self, call: Call) -> bytes:
+        """The command of a JSON request."""
+        values = await self._reader.read(call)
+        self._match_version(call, values)
+        return self._reader.command(values)
+
+    def _match_version(self, call: Call, values: dict[str, Any]) -> None:
+        text = call.exchange.header(b"if-match")
+        if text is None:
+            return
+        if not self._versioned:
+            raise Malformed("This operation does not take If-Match.")
+        version = text.strip().strip('"')
+        if not version.isdigit():
+            raise PreconditionFailed("If-Match does not name a version.")
+        if values.setdefault("version", int(version)) != int(version):
+            raise PreconditionFailed("If-Match and the body name different versions.")
+
+    async def ask(self, call: Call, command: bytes) -> Answer:
+        """Ask the bus; a lost race under If-Match is a failed precondition."""
+        try:
+            return await self._asking.ask(call, self.operation, command)
+        except Problem as problem:
+            if problem.code == "ERR_111" and b"if-match" in call.exchange.headers:
+                raise PreconditionFailed(**dict(problem.details)) from None
+            raise
+
+    async def pass_on(self, call: Call, answer: Answer) -> None:
+        """Send the reply with what HTTP adds to it."""
+        headers: RawHeaders = [*answers.JSON]
+        if answer.version is not None:
+            tag = answers.etag(answer.version)
+            headers.append((b"etag", tag))
+            if call.scope["method"] in ("GET", "HEAD") and matches(call, tag):
+                await answers.bodiless(call.send, 304, [(b"etag", tag)])
+                return
+        if answer.replayed:
+            headers.append((b"idempotency-replayed", b"true"))
+        if self.operation.kind == "task":
+            job_id = orjson.loads(answer.body)["id"]
+            headers.append((b"location", f"{PREFIX}/jobs/{job_id}".encode()))
+        await answers.reply(call.send, self._status, answer.body, headers)
+
+
+def matches(call: Call, tag: bytes) -> bool:
+    """Whether If-None-Match names the current version."""
+    wanted = call.exchange.headers.get(b"if-none-match")
+    if wanted is None:
+        return False
+    tags = [t.strip().removeprefix(b"W/") for t in wanted.split(b",")]
+    return tag in tags or b"*" in tags

@@ -1,0 +1,183 @@
+"""Stream operations over HTTP: tokens as server-sent events, resumable by `Last-Event-ID`.
+
+    event: chunk   id: <sequence>     one piece
+    event: end                        the operation's reply
+    event: error                      the problem that ended it
+
+The tokens come from the memory stream LIVE, so a reader that comes back, or a second one, reads
+the same lane. A reader who leaves ends nothing: cancelling is an operation.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from nats.errors import Error as NatsError
+from nats.js.errors import Error as JetStreamError
+
+from bus import live, subjects
+from bus.client import Answer
+from bus.live import Chunks
+from edge import answers, eventsource
+from edge.asking import Asking
+from edge.exchange import Call
+from edge.rest import OperationDoor
+from schemas.contract import Operation, Problem
+from schemas.problems import Malformed, NotFound, Unavailable
+
+EVENT_STREAM = b"text/event-stream"
+LATE_TOKENS_S = 2.0
+FAST_REFUSAL_S = 0.03
+QUIET_S_MAX = 300.0
+DIGITS_MAX = 18
+
+
+class StreamDoor(OperationDoor):
+    """A stream operation: plain JSON at its end, or its pieces as they come."""
+
+    async def answer(self, call: Call) -> None:
+        """`Accept: text/event-stream` asks for the pieces."""
+        if EVENT_STREAM not in call.exchange.headers.get(b"accept", b""):
+            await super().answer(call)
+            return
+        command = await self.read(call)
+        stream_id = self._asking.clock.new_id()
+        call.exchange.added = [
+            *call.exchange.added,
+            (b"x-stream-id", stream_id.encode()),
+            (b"location", f"/api/v1/streams/{self.operation.domain}/{stream_id}".encode()),
+        ]
+        asked = asyncio.create_task(self._asking.ask(call, self.operation, command, stream_id))
+        try:
+            await asyncio.wait({asked}, timeout=FAST_REFUSAL_S)
+            if asked.done() and asked.exception() is not None:
+                asked.result()  # a refusal with its status, before any token
+            await eventsource.send_all(call, self._events(call, asked, stream_id))
+        finally:
+            asked.cancel()
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                await asked
+
+    async def _events(
+        self, call: Call, asked: "asyncio.Task[Answer]", stream_id: str
+    ) -> AsyncIterator[bytes]:
+        subject = subjects.live(self.operation.domain, stream_id)
+        lane = live.read(self._asking.client.connection, subject)
+        try:
+            async for chunks in until_answered(lane, asked):
+                for event in of_chunks(chunks):
+                    yield event
+            yield answers.sse("end", (await asked).body)
+        except Problem as problem:
+            yield of_problem(problem, call, self._asking)
+        finally:
+            await lane.aclose()  # type: ignore[attr-defined]
+
+
+async def until_answered(
+    lane: AsyncIterator[Chunks], asked: "asyncio.Task[Answer]"
+) -> AsyncIterator[Chunks]:
+    """The lane's messages until it ends, or until the operation has failed.
+
+    When the answer is there and the lane has not ended, its rest may take 2 s more.
+    """
+    following: asyncio.Task[Chunks] | None = None
+    waited_late = False
+    try:
+        while True:
+            following = following or asyncio.ensure_future(anext(lane))
+            late = asked.done()
+            await asyncio.wait(
+                {following} if late else {following, asked},
+                timeout=LATE_TOKENS_S if late else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if following.done():
+                chunks, following = following.result(), None
+                if chunks.end:
+                    return
+                yield chunks
+            elif waited_late or asked.exception() is not None:
+                return
+            waited_late = late
+    finally:
+        if following is not None:
+            await eventsource.stop(following)  # type: ignore[arg-type]
+
+
+def of_chunks(chunks: Chunks) -> list[bytes]:
+    """One message of a lane; only its last piece has the sequence, so that no resume skips one."""
+    last = len(chunks.lines) - 1
+    return [
+        answers.sse("chunk", line, str(chunks.sequence) if index == last else None)
+        for index, line in enumerate(chunks.lines)
+    ]
+
+
+def of_problem(problem: Problem, call: Call, asking: Asking) -> bytes:
+    """The event that ends a stream badly."""
+    body = problem.body(asking.clock.now())
+    body["error"] |= {"path": call.exchange.path, "request_id": call.exchange.request_id}
+    return answers.sse("error", orjson.dumps(body, default=str))
+
+
+class ResumeDoor:
+    """`GET /streams/{domain}/{id}`: a stream again, behind `Last-Event-ID`."""
+
+    name = "streams.resume"
+    open = False
+
+    def __init__(self, asking: Asking, streaming: tuple[Operation[Any, Any], ...]) -> None:
+        self._asking = asking
+        self._may = {operation.domain: operation.may for operation in streaming}
+        self.may: str | None = None
+
+    async def answer(self, call: Call) -> None:
+        """Whoever may start streams of this domain may read them."""
+        domain, stream_id = call.parameters["domain"], call.parameters["id"]
+        if domain not in self._may or call.principal.scope_of(self._may[domain]) == "none":
+            raise NotFound
+        subject = subjects.live(domain, stream_id)
+        after = last_event_id(call)
+        await self._require(subject)
+        await eventsource.send_all(call, self._events(subject, after))
+
+    async def _require(self, subject: str) -> None:
+        try:
+            info = await self._asking.client.connection.jetstream().stream_info(
+                live.STREAM, subjects_filter=subject
+            )
+        except (NatsError, JetStreamError, TimeoutError, OSError) as broken:
+            raise Unavailable("The bus is not reachable.") from broken
+        if not info.state.subjects:
+            raise NotFound("This stream is not there, or not any more.")
+
+    async def _events(self, subject: str, after: int) -> AsyncIterator[bytes]:
+        lane = live.read(self._asking.client.connection, subject, after)
+        try:
+            while True:
+                async with asyncio.timeout(QUIET_S_MAX):
+                    chunks = await anext(lane)
+                if chunks.end:
+                    yield answers.sse("end", chunks.lines[0], str(chunks.sequence))
+                    return
+                for event in of_chunks(chunks):
+                    yield event
+        except (StopAsyncIteration, TimeoutError):
+            return
+        finally:
+            await lane.aclose()  # type: ignore[attr-defined]
+
+
+def last_event_id(call: Call) -> int:
+    """The sequence that the reader has seen; 0 for none.
+
+    Raises:
+        Malformed: It is not a number.
+    """
+    text = call.exchange.header(b"last-event-id") or "0"
+    if not text.isascii() or not text.isdigit() or len(text) > DIGITS_MAX:
+        raise Malformed("Last-Event-ID is not one of this stream.")
+    return int(text)
