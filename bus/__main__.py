@@ -1,4 +1,4 @@
-"""`python -m bus plan|apply|migrate|doctor|config`: what is done to the servers, not through them."""
+"""`python -m bus plan|apply|migrate|doctor|config`: what is done to the servers themselves."""
 
 import argparse
 import asyncio

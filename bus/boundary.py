@@ -8,6 +8,7 @@ forged, denied, malformed or already answered, and whatever it raises becomes a 
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -37,6 +38,7 @@ from schemas.problems import (
 
 KEY_BYTES_MAX = 200
 BAD_FIELDS_SHOWN = 10
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # the database cannot store it
 
 Handler = Callable[[Any, Context], Awaitable[Schema]]
 
@@ -114,10 +116,10 @@ class Endpoint:
             body, headers = await self._reply(message, trace_parent)
             self._ok.inc()
         except Problem as problem:
-            body, headers = self._refuse(problem, message, trace_parent)
+            body, headers = self._refuse(problem)
         except Exception as broken:
             self._log_failure(broken, message, trace_parent)
-            body, headers = self._refuse(Internal(), message, trace_parent)
+            body, headers = self._refuse(Internal())
         faults.point("after-commit-before-reply")
         self._seconds.observe(time.perf_counter() - started)
         if message.reply:
@@ -172,10 +174,13 @@ class Endpoint:
         return scope
 
     def _parse(self, data: bytes) -> Schema:
+        if NUL.search(data):
+            raise Malformed("A text may not hold the character NUL.", fields=[])
         try:
-            return self.operation.request.model_validate_json(data or b"{}", strict=True)
+            command: Schema = self.operation.request.model_validate_json(data or b"{}", strict=True)
         except ValidationError as bad:
             raise malformed(bad) from None
+        return command
 
     def _context(
         self,
@@ -214,9 +219,7 @@ class Endpoint:
         context.use(once)
         return once
 
-    def _refuse(
-        self, problem: Problem, message: Msg, trace_parent: str
-    ) -> tuple[bytes, dict[str, str]]:
+    def _refuse(self, problem: Problem) -> tuple[bytes, dict[str, str]]:
         telemetry.requests_total.labels(self.operation.name, problem.code).inc()
         body = problem.body(self._platform.clock.now())
         headers = {envelope.ERROR: problem.code, envelope.ERROR_CODE: str(problem.status)}
@@ -253,7 +256,8 @@ def queued(operation: Operation[Any, Any]) -> Handler:
             await tx.enqueue(recording.Task(operation, command), job_id=job_id)
             row = await tx.row(recording.JOB, job_id)
         assert row is not None
-        return operation.reply.model_validate(dict(row))
+        work: Schema = operation.reply.model_validate(dict(row))
+        return work
 
     return queue
 

@@ -75,7 +75,7 @@ class BusBroker(NatsBroker):
 
     def answers(self, subject: str, queue: str, workers: int, consume: Consume) -> None:
         """Answer requests on `subject` as a member of the queue group."""
-        subscriber = self.subscriber(
+        subscriber: Any = self.subscriber(
             subject, queue=queue, no_reply=True, pending_msgs_limit=PENDING_MAX
         )
         subscriber(consume)
@@ -92,7 +92,7 @@ class BusBroker(NatsBroker):
         self, stream: str, subject: str, durable: str, workers: int, consume: Consume
     ) -> None:
         """Work on the messages of a durable consumer that the topology has made."""
-        subscriber = self.subscriber(
+        subscriber: Any = self.subscriber(
             subject,
             stream=JStream(stream, declare=False),
             durable=durable,
@@ -133,10 +133,11 @@ class BusBroker(NatsBroker):
 
     async def finish(self) -> None:
         """Take no new message, and wait until those that were delivered are done."""
-        core = [s.subscription for s in self.subscribers if not hasattr(s, "stream")]
+        subscribers: list[Any] = list(self.subscribers)
+        core = [s.subscription for s in subscribers if not hasattr(s, "stream")]
         for subscription in filter(None, core):
             await self.nats._send_unsubscribe(subscription._id)
-        for subscriber in self.subscribers:
+        for subscriber in subscribers:
             if hasattr(subscriber, "stream"):
                 subscriber.running = False
         await self.nats.flush()
@@ -145,7 +146,7 @@ class BusBroker(NatsBroker):
         while tasks := set().union(*(pool.tasks for pool in self._all)):
             await asyncio.wait(tasks)
 
-    def _log_connection_broken(self, error_cb: Any = None) -> Any:
+    def _log_connection_broken(self, _: Any = None) -> Any:
         async def log(error: Exception) -> None:
             telemetry.log().warning("bus connection", error=str(error))
 
@@ -167,7 +168,7 @@ async def fetch_one(subscription: Any) -> Msg | None:
         telemetry.log().debug("fetch failed", error=str(broken))
         await asyncio.sleep(FETCH_FAILED_PAUSE_S)
         return None
-    return message  # type: ignore[no-any-return]
+    return message
 
 
 def connect_options(name: str) -> dict[str, Any]:

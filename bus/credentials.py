@@ -142,7 +142,7 @@ class Signer:
 
 
 class Verifier:
-    """Reads signed principals. Verified headers are kept until they expire (design §12, trap 15)."""
+    """Reads signed principals; what was verified is kept until it expires."""
 
     def __init__(self, folder: Path) -> None:
         self._keys = {name: (folder / f"{name}.pub").read_bytes() for name in SIGNERS}

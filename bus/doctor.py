@@ -101,9 +101,14 @@ async def models(settings: Settings) -> list[Finding]:
     return [Finding("models", not missing, text)]
 
 
+def readable_by_others(folder: Path) -> list[str]:
+    """Key files whose mode is too wide."""
+    return [path.name for path in folder.glob("*.key") if path.stat().st_mode & 0o077]
+
+
 async def keys(settings: Settings) -> list[Finding]:
     """Signing keys, and whether others may read them."""
     folder = settings.secrets or settings.data / "secrets"
-    loose = [p.name for p in Path(folder).glob("*.key") if p.stat().st_mode & 0o077]
+    loose = await asyncio.to_thread(readable_by_others, folder)
     text = f"others may read {loose}: chmod 600" if loose else "private"
     return [Finding("keys", not loose, text)]

@@ -68,7 +68,7 @@ def cloud_event(
         "ce-specversion": "1.0",
         "ce-id": event_id,
         "ce-type": name,
-        "ce-source": f"/story-portal/{name.split('.')[0]}",
+        "ce-source": f"/story-portal/{name.split('.', maxsplit=1)[0]}",
         "ce-time": at.isoformat(timespec="microseconds"),
         "ce-subject": entity_id,
         "ce-category": category,

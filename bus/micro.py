@@ -5,6 +5,7 @@ is created without endpoints and given records that look like them: name, subjec
 counters read from our own metrics.
 """
 
+from functools import cache
 from typing import Any
 
 import orjson
@@ -12,8 +13,10 @@ from nats.aio.client import Client as Connection
 from nats.micro.service import (
     EndpointInfo,
     EndpointStats,
-    Service as MicroService,
     ServiceConfig,
+)
+from nats.micro.service import (
+    Service as MicroService,
 )
 
 from bus import telemetry
@@ -23,7 +26,7 @@ from schemas.contract import Operation
 VERSION = "0.1.0"
 
 
-class Announced(MicroService):
+class Announced(MicroService):  # type: ignore[misc]
     """One domain, as `nats micro ls|info|stats` shows it."""
 
     def __init__(self, connection: Connection, service: Service) -> None:
@@ -51,6 +54,7 @@ class Announced(MicroService):
         return answer
 
 
+@cache
 def endpoint_info(operation: Operation[Any, Any]) -> EndpointInfo:
     """What there is to know of an operation before calling it."""
     metadata = {

@@ -234,9 +234,7 @@ async def answering(
         await database.close()
 
 
-def in_background(
-    services: Sequence[Service], platform: Platform
-) -> list[asyncio.Task[None]]:
+def in_background(services: Sequence[Service], platform: Platform) -> list[asyncio.Task[None]]:
     """Relay, reconciler and sweeps."""
     return [
         asyncio.create_task(Relay(platform).run()),

@@ -99,7 +99,9 @@ def difference(entity: type[Entity], field_name: str) -> Statement:
             ORDER BY aggregate_id, aggregate_version DESC
         ), replayed AS (
             SELECT e.* FROM last, jsonb_populate_record(NULL::{entity.table}, last.state) e
-        ), logged AS (SELECT {columns} FROM replayed), live AS (SELECT {columns} FROM {entity.table})
+        ),
+        logged AS (SELECT {columns} FROM replayed),
+        live AS (SELECT {columns} FROM {entity.table})
         SELECT id FROM (
             (SELECT * FROM logged EXCEPT SELECT * FROM live)
             UNION ALL

@@ -29,7 +29,8 @@ STRANDED_JOBS = Statement(
     """
     SELECT j.id, j.kind, j.payload::text AS payload, j.request_id, j.correlation_id
     FROM ops.jobs j
-    WHERE j.status IN ('queued', 'running') AND j.available_at < now() - interval '30 seconds'
+    WHERE j.status IN ('queued', 'running')
+      AND j.available_at < now() - interval '30 seconds'
       AND (j.lease_until IS NULL OR j.lease_until < now() - make_interval(secs => $1))
       AND NOT EXISTS (SELECT 1 FROM ops.outbox o WHERE o.aggregate_id = j.id::text)
     ORDER BY j.created_at LIMIT $2
@@ -43,8 +44,9 @@ REQUEUE = Statement(
 )
 UNPUBLISHED = Statement(
     """
-    SELECT e.seq, e.event_id, e.type, e.aggregate_id, e.aggregate_version, e.payload::text AS payload,
-           e.category, e.actor, e.request_id, e.correlation_id, e.occurred_at
+    SELECT e.seq, e.event_id, e.type, e.aggregate_id, e.aggregate_version,
+           e.payload::text AS payload, e.category, e.actor, e.request_id, e.correlation_id,
+           e.occurred_at
     FROM mcp_documents.events e
     WHERE e.seq > $1 AND e.recorded_at < now() - interval '30 seconds'
       AND NOT EXISTS (SELECT 1 FROM ops.outbox o WHERE o.message_id = e.event_id::text)

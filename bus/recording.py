@@ -57,34 +57,42 @@ def statement_for(entity: type[Entity], field_name: str) -> Statement:
     """The recording statement of one kind of entity, generated from its fields."""
     columns = list(entity.model_fields)
     changed = [c for c in columns if c not in entity.identity]
-    return Statement(
+    return Statement(  # built from declarations, never from input
         f"""
-        WITH head AS (
+        WITH given AS (
+            SELECT $1::text AS kind, $2::text::uuid AS id, $3::int AS version,
+                   $4::text AS event_id, $5::text AS payload,
+                   convert_to($4::text || $5::text, 'UTF8') AS link
+        ), head AS (
             INSERT INTO ops.aggregate_heads AS h (aggregate_type, aggregate_id, version, hash)
-            SELECT $1::text, $2::text::uuid, $3::int, sha256(convert_to($4::text || $5::text, 'UTF8'))
-            WHERE $3 = 1 OR EXISTS (SELECT 1 FROM ops.aggregate_heads
-                                    WHERE aggregate_type = $1 AND aggregate_id = $2::text::uuid)
+            SELECT kind, id, version, sha256(link) FROM given
+            WHERE version = 1 OR EXISTS (SELECT 1 FROM ops.aggregate_heads
+                                         WHERE aggregate_type = $1 AND aggregate_id = given.id)
             ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE
-            SET version = excluded.version, hash = sha256(h.hash || convert_to($4::text || $5::text, 'UTF8'))
+            SET version = excluded.version,
+                hash = sha256(h.hash || convert_to($4::text || $5::text, 'UTF8'))
             WHERE h.version = excluded.version - 1
             RETURNING h.hash
         ), entity AS (
             INSERT INTO {entity.table} ({", ".join(columns)})
             SELECT {", ".join(f"e.{c}" for c in columns)}
-            FROM head, jsonb_populate_record(NULL::{entity.table}, $5::text::jsonb -> '{field_name}') e
+            FROM head, given,
+                 jsonb_populate_record(NULL::{entity.table}, payload::jsonb -> '{field_name}') e
             ON CONFLICT ({", ".join(entity.identity)}) DO UPDATE
             SET {", ".join(f"{c} = excluded.{c}" for c in changed)}
         ), log AS (
             INSERT INTO mcp_documents.events
                 (event_id, type, category, aggregate_type, aggregate_id, aggregate_version,
                  payload, actor, request_id, correlation_id, causation_id, occurred_at, hash)
-            SELECT $4::text::uuid, $6, $7, $1, $2::text::uuid, $3, $5::text::json, $8, $9, $10, $11, $12, hash
-            FROM head RETURNING seq
+            SELECT event_id::uuid, $6, $7, kind, id, version, payload::json,
+                   $8, $9, $10, $11, $12, hash
+            FROM head, given RETURNING seq
         )
         INSERT INTO ops.outbox (message_id, lane, aggregate_id, subject, headers, body)
-        SELECT $4::text, $13, $2::text, $14, $15::jsonb, convert_to($5::text, 'UTF8') FROM log
+        SELECT event_id, $13, given.id::text, $14, $15::jsonb, convert_to(payload, 'UTF8')
+        FROM log, given
         RETURNING position
-        """  # noqa: S608 - built from declarations, never from input
+        """  # noqa: S608
     )
 
 
@@ -102,10 +110,12 @@ ENQUEUE = Statement(
 )
 
 
-JOB_COLUMNS = """
-    id, kind, status, progress, result, error, actor, attempts, created_at, finished_at
-"""
-JOB = Statement(f"SELECT {JOB_COLUMNS} FROM ops.jobs WHERE id = $1")
+JOB = Statement(
+    """
+    SELECT id, kind, status, progress, result, error, actor, attempts, created_at, finished_at
+    FROM ops.jobs WHERE id = $1
+    """
+)
 
 
 class Task:

@@ -91,13 +91,14 @@ class Service:
 def attach(service: Service, broker: BusBroker, platform: Platform, verifier: Verifier) -> None:
     """Subscribe everything that the service registered."""
     for operation, handler in service.handlers.items():
+        answer = handler
         if operation.kind == "task":
             broker.pulls(
                 "JOBS", f"job.{operation.name}", operation.name.replace(".", "-"),
                 operation.workers, task_worker(operation, handler, platform).consume,
             )  # fmt: skip
-            handler = boundary.queued(operation)
-        endpoint = Endpoint(operation, handler, platform, verifier)
+            answer = boundary.queued(operation)
+        endpoint = Endpoint(operation, answer, platform, verifier)
         broker.answers(operation.subject, service.name, operation.workers, endpoint.answer)
     for reaction, follow in service.reactions.items():
         follower = Follower(reaction, follow, platform)

@@ -24,7 +24,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from bus.settings import Settings
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300)
-SECRET_KEYS = re.compile(r"password|secret|token$|authorization|api_key|x-principal", re.I)
+SECRET_KEYS = re.compile(r"password|secret|token$|authorization|api_key|x-principal", re.IGNORECASE)
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 requests_total = Counter("portal_requests_total", "Operations answered.", ["operation", "code"])

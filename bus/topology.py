@@ -1,5 +1,4 @@
-"""Streams, consumers and buckets as data; `plan` shows the difference with the server, `apply`
-makes it so.
+"""Streams, consumers and buckets as data; `plan` shows what differs on the server, `apply` mends.
 
     EVENTS  evt.>    what happened; 7 days of delivery copy, deny delete and purge
     JOBS    job.>    work queue; a full one refuses instead of dropping
@@ -139,9 +138,11 @@ async def plan(
 ) -> list[Change]:
     """What `apply` would do."""
     changes = [c for s in STREAMS if (c := await stream_change(jetstream, s, replicas))]
-    for bucket in BUCKETS:
-        if await found(jetstream.stream_info(f"OBJ_{bucket.bucket}")) is None:
-            changes.append(Change("create", "bucket", str(bucket.bucket)))
+    changes += [
+        Change("create", "bucket", str(bucket.bucket))
+        for bucket in BUCKETS
+        if await found(jetstream.stream_info(f"OBJ_{bucket.bucket}")) is None
+    ]
     for consumer in wanted:
         info = await found(jetstream.consumer_info(consumer.stream, consumer.durable))
         name = f"{consumer.stream}/{consumer.durable}"

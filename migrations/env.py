@@ -1,4 +1,4 @@
-"""Runs the revisions; their bodies are plain SQL. The address comes from `python -m bus migrate`."""
+"""Runs the revisions, which are plain SQL; `python -m bus migrate` gives the address."""
 
 from alembic import context
 from sqlalchemy import create_engine, pool

@@ -65,7 +65,8 @@ CREATE FUNCTION ops.add_month(parent text, moment text, day date) RETURNS boolea
 LANGUAGE plpgsql AS $$
 DECLARE
     first timestamptz := date_trunc('month', day::timestamp) AT TIME ZONE 'UTC';
-    next timestamptz := (date_trunc('month', day::timestamp) + interval '1 month') AT TIME ZONE 'UTC';
+    next timestamptz :=
+        (date_trunc('month', day::timestamp) + interval '1 month') AT TIME ZONE 'UTC';
     partition text := parent || '_' || to_char(day, 'YYYY_MM');
     taken boolean;
 BEGIN

@@ -68,6 +68,8 @@ CREATE TABLE documents.blobs (
     bytes bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
 );
+-- Not compressed, so that a piece is read without reading all before it.
+ALTER TABLE documents.blobs ALTER COLUMN bytes SET STORAGE EXTERNAL;
 """
 
 DOWN = """

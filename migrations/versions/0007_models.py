@@ -45,7 +45,8 @@ CREATE TABLE mcp_documents.quality_scores (
 );
 CREATE INDEX quality_scores_subject_idx
     ON mcp_documents.quality_scores (subject_type, subject_id, evaluated_at DESC);
-CREATE INDEX quality_scores_evaluated_at_idx ON mcp_documents.quality_scores (evaluated_at DESC, id);
+CREATE INDEX quality_scores_evaluated_at_idx
+    ON mcp_documents.quality_scores (evaluated_at DESC, id);
 
 CREATE SCHEMA registry;
 CREATE TABLE registry.services (

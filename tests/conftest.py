@@ -1,0 +1,168 @@
+"""Fixtures: servers, a running platform in the test's own event loop, and ways to ask it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+from alembic import command
+from alembic.config import Config
+
+from bus import process, telemetry, topology
+from bus.client import Ask, Client
+from bus.clock import Clock
+from bus.context import Platform
+from bus.credentials import Signer, ensure_signing_keys
+from bus.envelope import Origin
+from bus.process import Health
+from bus.settings import Settings
+from handlers import DOMAINS
+from handlers.__main__ import load_service
+from schemas import catalogue
+from schemas.contract import Operation, Schema
+from schemas.principal import Principal, Role
+from tests import servers
+from tests.servers import Nats, Stack
+
+ROOT = Path(__file__).parent.parent
+TEMPLATE = "portal_template"
+
+
+telemetry.set_up(Settings(log_level="error"), "test")
+
+
+def pytest_report_header() -> str:
+    """Never a silent change of back end."""
+    return f"servers: {servers.engine()}"
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Postgres, Valkey and the model server of this session."""
+    folder = tmp_path_factory.mktemp("servers")
+    for parent in (folder, folder.parent, folder.parent.parent):
+        parent.chmod(0o755)
+    with servers.stack(folder) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def template(stack: Stack) -> str:
+    """A migrated database that tests copy."""
+    url = servers.at_database(stack.postgres_url, TEMPLATE)
+    servers.drop(stack.postgres_url, url)
+    import psycopg
+
+    with psycopg.connect(stack.postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {TEMPLATE}")
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    config.attributes["url"] = url
+    command.upgrade(config, "head")
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(stack: Stack, template: str) -> Iterator[str]:
+    """A database of this test's own, migrated and empty."""
+    url = servers.clone(stack.postgres_url, template)
+    yield url
+    servers.drop(stack.postgres_url, url)
+
+
+@pytest.fixture
+def bus_server(tmp_path: Path) -> Iterator[Nats]:
+    """A nats-server of this test's own."""
+    server = Nats(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def settings(database_url: str, bus_server: Nats, stack: Stack, tmp_path: Path) -> Settings:
+    """Settings that name this test's servers."""
+    return Settings(
+        nats_url=bus_server.url,  # type: ignore[arg-type]
+        postgres_url=database_url,  # type: ignore[arg-type]
+        redis_url=stack.redis_url,  # type: ignore[arg-type]
+        ollama_url=stack.ollama_url,
+        data=tmp_path,
+        secrets=tmp_path / "secrets",
+        log_level="warning",
+    )
+
+
+@pytest.fixture
+async def bus_ready(settings: Settings) -> None:
+    """Streams, consumers and buckets are there."""
+    connection = await nats.connect(settings.nats_url.get_secret_value())
+    wanted = topology.consumers(catalogue.reactions(), catalogue.jobs(), catalogue.operations())
+    await topology.apply(connection.jetstream(), wanted, 1)
+    await connection.close()
+
+
+@pytest.fixture
+async def platform(settings: Settings, bus_ready: None) -> AsyncIterator[Platform]:
+    """Every domain, answering in this test's event loop."""
+    services = [load_service(domain) for domain in DOMAINS]
+    async with process.answering(settings, services, Health("test")) as running:
+        yield running.platform
+
+
+class Asker:
+    """Asks operations as a principal with one role."""
+
+    def __init__(self, client: Client, signer: Signer, principal: Principal) -> None:
+        self._client, self._signer, self.principal = client, signer, principal
+
+    async def __call__(self, operation: Operation[Any, Any], command: Schema, **how: Any) -> Any:
+        """The typed answer; raises what the operation answers."""
+        return await self._client.ask(operation, command, self.how(**how))
+
+    def how(self, **how: Any) -> Ask:
+        """The envelope of one request."""
+        origin = Origin(self.principal.id, Clock().new_id(), roles=self.principal.roles)
+        return Ask(self._signer.sign(self.principal), origin, **how)
+
+
+@pytest.fixture
+async def client(settings: Settings, bus_ready: None) -> AsyncIterator[Client]:
+    """A client with a connection of its own."""
+    ensure_signing_keys(process.secrets_folder(settings))
+    connection = await nats.connect(settings.nats_url.get_secret_value())
+    yield Client(connection, Clock())
+    await connection.close()
+
+
+@pytest.fixture
+def ask_as(client: Client, settings: Settings) -> Callable[..., Asker]:
+    """Ask as a principal with this role."""
+    signer = Signer("edge", process.secrets_folder(settings))
+
+    def asker(role: Role, name: str | None = None) -> Asker:
+        return Asker(client, signer, Principal(id=name or role, kind="key", roles=(role,)))
+
+    return asker
+
+
+@pytest.fixture
+def ask(ask_as: Callable[..., Asker]) -> Asker:
+    """Ask as admin."""
+    return ask_as("admin")
+
+
+async def eventually(
+    check: Callable[[], Awaitable[Any]], timeout_s: float = 20, every_s: float = 0.05
+) -> Any:
+    """The first true answer of `check`; fails when there is none in time."""
+    until = time.monotonic() + timeout_s
+    while True:
+        answer = await check()
+        if answer:
+            return answer
+        assert time.monotonic() < until, f"not in {timeout_s} s: {check}"
+        await asyncio.sleep(every_s)

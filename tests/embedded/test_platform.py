@@ -1,0 +1,85 @@
+"""What the platform's processes are told, in which order they start, and who heals them."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus import credentials
+
+pytestmark = pytest.mark.timeout(120)
+SMALL = (sys.executable, str(Path(__file__).parent / "small_platform.py"))
+
+
+@pytest.fixture
+def platform(foreground: Any) -> Any:
+    foreground.environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    return foreground
+
+
+def test_processes_start_in_order_and_learn_where_everything_is(platform: Any) -> None:
+    process = platform.up(command=SMALL)
+    steps = (platform.data / "steps").read_text().split()
+    assert steps == ["migrate", "apply", "handlers", "handlers", "edge"]
+    edge = platform.pids()["edge"]
+    told = json.loads((platform.data / f"edge-{edge}.json").read_text())
+    secrets = Path(told["PORTAL_SECRETS"])
+    assert told["PORTAL_OLLAMA_URL"] == "http://127.0.0.1:1"
+    assert (secrets / "portal_postgres_url").read_text() == "postgresql://a:b@127.0.0.1:1/portal"
+    assert (secrets / "portal_nats_url").read_text() == platform.url("nats")
+    assert (secrets / "portal_redis_url").read_text() == platform.url("redis")
+    state = platform.state()
+    assert state["addresses"]["edge"] == f"http://127.0.0.1:{told['PORTAL_EDGE_PORT']}"
+    assert state["addresses"]["postgres"] == "postgresql://127.0.0.1:1/portal"
+    assert set(platform.pids()) == {"nats", "valkey", "handlers-1", "handlers-2", "edge"}
+    check_admin_key(platform, told)
+    assert platform.stop(process) == 0
+
+
+def check_admin_key(platform: Any, told: dict[str, str]) -> None:
+    kept = Path(platform.state()["admin_key_file"])
+    assert kept.stat().st_mode & 0o077 == 0
+    key_id, secret = credentials.read_api_key(kept.read_text())
+    assert told["PORTAL_BOOTSTRAP_KEY_ID"] == key_id
+    assert credentials.same_secret(secret, told["PORTAL_BOOTSTRAP_KEY_HASH"])
+
+
+def test_the_admin_key_is_shown_at_the_first_start_only(platform: Any) -> None:
+    first = platform.up(command=SMALL)
+    key = Path(platform.state()["admin_key_file"]).read_text()
+    platform.stop(first)
+    assert first.stderr.read().count(key) == 1
+    second = platform.up(command=SMALL)
+    platform.stop(second)
+    assert key not in second.stderr.read()
+
+
+async def test_a_killed_process_of_the_platform_comes_back(
+    platform: Any, eventually: Callable[..., Awaitable[Any]]
+) -> None:
+    platform.up(command=SMALL)
+    before = platform.pids()
+    for name in ("edge", "handlers-2"):
+        os.kill(before[name], signal.SIGKILL)
+    await eventually(
+        lambda: (
+            platform.state()["ready"]
+            and {before[name] != platform.pids()[name] for name in ("edge", "handlers-2")} == {True}
+        )
+    )
+    assert platform.pids()["handlers-1"] == before["handlers-1"]
+
+
+def test_a_failed_migration_ends_the_start_and_leaves_nothing(platform: Any) -> None:
+    (platform.data / "fail").touch()
+    process = platform.start(command=SMALL)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert "ERR_705: migrate did not start: it ended with status 4" in said
+    assert (platform.data / "steps").read_text().split() == ["migrate"]
+    assert [path.name for path in (platform.data / "run").rglob("*")] == ["pids"]

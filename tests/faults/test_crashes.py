@@ -1,0 +1,107 @@
+"""kill -9 of a handlers process at each named point while a goal runs: nothing lost or doubled."""
+
+import asyncio
+
+import pytest
+
+from bus import faults
+from schemas import agents, events, goals, tools
+from schemas.agents import Brief, ListSteps, ModelStep
+from schemas.events import QueryEvents, VerifyEvents
+from schemas.goals import GetGoal, ListTasks, SubmitGoal, TaskDraft
+from schemas.problems import DependencyDown, TimedOut, Unavailable
+from schemas.tools import ListInvocations
+from tests.conftest import eventually
+from tests.factories import calculation, create_agent, goal_of_calculations
+
+AWAY = (Unavailable, TimedOut, DependencyDown)
+
+
+async def patiently(ask, operation, command, **how):
+    """Ask until somebody answers."""
+
+    async def asked():
+        try:
+            return await ask(operation, command, **how)
+        except AWAY:
+            return None
+
+    return await eventually(asked, 60, 0.2)
+
+
+def goal_with_a_model_step() -> SubmitGoal:
+    """Six calculations and one question to the model."""
+    text = {"type": "string", "minLength": 1, "maxLength": 40}
+    schema = {"type": "object", "properties": {"text": text}, "required": ["text"]}
+    ask = ModelStep(name="say", ask="Say something short.", output_schema=schema, tokens_max=64)
+    asking = TaskDraft(
+        key="say", title="Say it", brief=Brief(objective="Say", steps=(ask,)),
+        capabilities=("write",),
+    )  # fmt: skip
+    return SubmitGoal(
+        description="Compute and say",
+        tasks=(*goal_of_calculations(6).tasks, asking),
+    )
+
+
+async def check_invariants(ask, goal_id):
+    """Every task done once, every step recorded once, every tool called once, log and tables equal."""
+    tasks = (await ask(goals.tasks, ListTasks(id=goal_id))).items
+    assert {task.status for task in tasks} == {"succeeded"}
+    for task in tasks:
+        steps = (await ask(agents.steps, ListSteps(run_id=task.run_id))).items
+        assert [step.status for step in steps] == ["finished"] * len(steps)
+    calls = (await ask(tools.invocations, ListInvocations(goal_id=goal_id, limit=200))).items
+    assert len(calls) == sum(1 for task in tasks if hasattr(task.brief.steps[0], "tool"))
+    story = (await ask(events.query, QueryEvents(correlation_id=goal_id, limit=200))).items
+    types = [event.type for event in story]
+    assert types.count("goals.completed") == 1
+    assert types.count("goals.task_succeeded") == len(tasks)
+    verdict = await ask(events.verify, VerifyEvents())
+    assert verdict.ok, verdict
+
+
+@pytest.mark.parametrize("point", faults.POINTS)
+async def test_a_goal_survives_the_death_of_its_worker(handlers, ask, point):
+    doomed = handlers.start(point)
+    submitted = asyncio.create_task(
+        patiently(ask, goals.submit, goal_with_a_model_step(), key="the-goal")
+    )
+    await handlers.died(doomed)
+    handlers.start()
+    goal = await submitted
+
+    async def completed():
+        now = await patiently(ask, goals.get, GetGoal(id=goal.id))
+        assert now.status not in ("failed", "cancelled"), now.error
+        return now.status == "completed"
+
+    await eventually(completed, 90, 0.3)
+    await check_invariants(ask, goal.id)
+
+
+async def test_an_acknowledged_command_survives_the_death_right_after_its_commit(handlers, ask):
+    doomed = handlers.start("after-commit-before-reply")
+    command = create_agent()
+    asked = asyncio.create_task(patiently(ask, agents.create, command, key="unknown"))
+    await handlers.died(doomed)
+    handlers.start()
+    agent = await asked
+    again = await ask(agents.create, command, key="unknown")
+    assert again == agent
+    story = await ask(events.query, QueryEvents(aggregate_id=agent.id))
+    assert [event.type for event in story.items] == ["agents.created"]
+
+
+async def test_two_handlers_processes_share_the_work_and_one_may_die(handlers, ask):
+    first = handlers.start()
+    handlers.start()
+    tasks = tuple(calculation(f"t{n}", f"{n} + 1") for n in range(20))
+    goal = await patiently(ask, goals.submit, SubmitGoal(description="x", tasks=tasks), key="g")
+    first.kill()
+
+    async def completed():
+        return (await patiently(ask, goals.get, GetGoal(id=goal.id))).status == "completed"
+
+    await eventually(completed, 60, 0.3)
+    await check_invariants(ask, goal.id)

@@ -1,0 +1,269 @@
+"""What is measured, one function a row; all on one machine in one run."""
+
+import asyncio
+import json
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nats
+import websockets
+
+from bus.client import Ask, Client
+from bus.clock import Clock
+from bus.credentials import Signer
+from bus.envelope import Origin
+from schemas import identity
+from schemas.principal import Principal
+from tests.load import keepalive, replies
+from tests.load.keepalive import Measured
+from tests.load.machine import Machine, cpu_s
+from tests.servers import free_port
+
+SECONDS = 8.0
+CONNECTIONS = 32
+SOCKETS = 500
+EVENTS_PER_S = 100
+EVENTS_SECONDS = 5
+
+
+@dataclass
+class Row:
+    """One line of the table; CPU is milliseconds per request for each process."""
+
+    name: str
+    measured: Measured
+    cpu_ms: dict[str, float]
+    note: str = ""
+
+
+async def with_cpu(name: str, pids: dict[str, int], run: Callable[[], Awaitable[Measured]]) -> Row:
+    """Run a load and divide the CPU that each process used by the answers."""
+    before = await asyncio.to_thread(cpu_s, pids)
+    measured = await run()
+    after = await asyncio.to_thread(cpu_s, pids)
+    count = max(len(measured.latencies_s), 1)
+    used = {p: 1000 * (after[p] - before[p]) / count for p in pids}
+    return Row(name, measured, {p: ms for p, ms in used.items() if ms >= 0.001})
+
+
+async def bare_starlette(_: Machine) -> Row:
+    """The floor."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "tests.load.bare", str(port)])
+    try:
+        await reachable("127.0.0.1", port)
+        request = keepalive.get("/", "127.0.0.1")
+        return await with_cpu(
+            "bare Starlette JSON",
+            {"starlette": process.pid},
+            lambda: keepalive.load("127.0.0.1", port, lambda _: request, CONNECTIONS, SECONDS),
+        )
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def reachable(host: str, port: int) -> None:
+    """Wait until somebody listens."""
+    for _ in range(200):
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+            return
+        except OSError:
+            await asyncio.sleep(0.05)
+    raise TimeoutError(f"nobody listens on {port}")
+
+
+async def full_read(machine: Machine) -> Row:
+    """GET /api/v1/agents/{id}: authentication to Postgres and back."""
+    host, port = place(machine)
+    agent = await make_agent(machine)
+    request = keepalive.get(f"/api/v1/agents/{agent}", host, machine.key)
+    return await with_cpu(
+        "full-stack read",
+        machine.pids(),
+        lambda: keepalive.load(host, port, lambda _: request, CONNECTIONS, SECONDS),
+    )
+
+
+async def full_write(machine: Machine) -> Row:
+    """POST /api/v1/agents: row, event, outbox, commit, publication."""
+    host, port = place(machine)
+    run = secrets.token_hex(4)
+
+    def request(number: int) -> bytes:
+        body = json.dumps({"name": f"bench-{run}-{number}"}).encode()
+        return keepalive.post("/api/v1/agents", host, machine.key, body)
+
+    return await with_cpu(
+        "full-stack write",
+        machine.pids(),
+        lambda: keepalive.load(host, port, request, CONNECTIONS, SECONDS),
+    )
+
+
+async def make_agent(machine: Machine) -> str:
+    """The id of a fresh agent."""
+    host, port = place(machine)
+    body = json.dumps({"name": f"bench-{secrets.token_hex(4)}"}).encode()
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(keepalive.post("/api/v1/agents", host, machine.key, body))
+    head = await reader.readuntil(b"\r\n\r\n")
+    match = keepalive.LENGTH.search(head)
+    assert match, head
+    agent: str = json.loads(await reader.readexactly(int(match[1])))["id"]
+    writer.close()
+    return agent
+
+
+def place(machine: Machine) -> tuple[str, int]:
+    """Host and port of the edge."""
+    url = urlsplit(machine.edge)
+    return str(url.hostname), int(url.port or 80)
+
+
+async def sockets(machine: Machine, count: int) -> Row:
+    """Events seen by `count` WebSocket clients; latency from the writing request's start."""
+    host, port = place(machine)
+    sent: dict[str, float] = {}
+    measured = Measured()
+    ready = asyncio.Semaphore(0)
+    watchers = [asyncio.create_task(watch(machine, sent, measured, ready)) for _ in range(count)]
+    for _ in range(count):
+        await asyncio.wait_for(ready.acquire(), 60)
+
+    async def publish() -> Measured:
+        total = EVENTS_PER_S * EVENTS_SECONDS if count == 1 else EVENTS_SECONDS * 20
+        await write_agents(host, port, machine.key, total, total / EVENTS_SECONDS, sent)
+        await asyncio.sleep(1)
+        measured.seconds = EVENTS_SECONDS
+        measured.failed = total * count - len(measured.latencies_s)
+        return measured
+
+    row = await with_cpu(
+        "events to 1 socket" if count == 1 else f"events to {count} sockets",
+        machine.pids(),
+        publish,
+    )
+    for watcher in watchers:
+        watcher.cancel()
+    await asyncio.gather(*watchers, return_exceptions=True)
+    row.note = f"{measured.failed} not seen"
+    return row
+
+
+async def watch(
+    machine: Machine, sent: dict[str, float], measured: Measured, ready: asyncio.Semaphore
+) -> None:
+    """One client: subscribe, then note when each event comes."""
+    url = machine.edge.replace("http", "ws", 1) + "/api/v1/ws"
+    headers = {"authorization": f"Bearer {machine.key}"}
+    async with websockets.connect(url, additional_headers=headers, open_timeout=60) as socket:
+        await socket.send(json.dumps({"op": "subscribe", "topics": ["agents.status"]}))
+        async for text in socket:
+            frame = json.loads(text)
+            if frame["op"] == "subscribed":
+                ready.release()
+            elif frame["op"] == "ping":
+                await socket.send('{"op":"pong"}')
+            elif frame["op"] == "event":
+                name = frame["data"].get("agent", {}).get("name", "")
+                if name in sent:
+                    measured.latencies_s.append(time.perf_counter() - sent[name])
+
+
+async def write_agents(
+    host: str, port: int, key: str, count: int, per_s: float, sent: dict[str, float]
+) -> None:
+    """Create agents at a steady rate, whatever each takes."""
+    streams = [await asyncio.open_connection(host, port) for _ in range(16)]
+    free = asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]]()
+    for stream in streams:
+        free.put_nowait(stream)
+
+    async def one(name: str) -> None:
+        reader, writer = await free.get()
+        sent[name] = time.perf_counter()
+        writer.write(
+            keepalive.post("/api/v1/agents", host, key, json.dumps({"name": name}).encode())
+        )
+        await keepalive.answer(reader)
+        free.put_nowait((reader, writer))
+
+    started, tasks = time.perf_counter(), []
+    for number in range(count):
+        await asyncio.sleep(max(0.0, started + number / per_s - time.perf_counter()))
+        tasks.append(asyncio.create_task(one(f"seen-{secrets.token_hex(6)}")))
+    await asyncio.gather(*tasks)
+    for _, writer in streams:
+        writer.close()
+
+
+async def raw_replies(machine: Machine) -> Row:
+    """nats-py request and respond, nothing else."""
+    url = bus_url(machine)
+    responder = subprocess.Popen(
+        [sys.executable, "-m", "tests.load.replies", url], stdout=subprocess.PIPE
+    )
+    assert responder.stdout is not None
+    await asyncio.to_thread(responder.stdout.readline)
+    connection = await nats.connect(url)
+    try:
+        pids = {"responder": responder.pid, "nats": machine.pids()["nats"]}
+        return await with_cpu(
+            "raw nats-py request-reply",
+            pids,
+            lambda: ask_over_and_over(
+                lambda: connection.request(replies.SUBJECT, b"{}", timeout=5)
+            ),
+        )
+    finally:
+        await connection.close()
+        responder.kill()
+        responder.wait()
+
+
+async def our_replies(machine: Machine) -> Row:
+    """The same through FastStream, principal, permission, validation and metrics."""
+    connection = await nats.connect(bus_url(machine))
+    clock = Clock()
+    client = Client(connection, clock)
+    signer = Signer("edge", Path(machine.status["data"]) / "secrets")
+    principal = Principal(id="admin", kind="key", roles=("admin",))
+
+    async def one() -> object:
+        ask = Ask(signer.sign(principal), Origin("admin", clock.new_id()))
+        return await client.ask_raw(identity.me, b"{}", ask)
+
+    try:
+        return await with_cpu("our request-reply", machine.pids(), lambda: ask_over_and_over(one))
+    finally:
+        await connection.close()
+
+
+async def ask_over_and_over(one: Callable[[], Awaitable[object]]) -> Measured:
+    """`CONNECTIONS` askers, one request after another each."""
+    measured, started = Measured(), time.perf_counter()
+
+    async def asker() -> None:
+        while time.perf_counter() - started < SECONDS:
+            began = time.perf_counter()
+            await one()
+            measured.latencies_s.append(time.perf_counter() - began)
+
+    await asyncio.gather(*(asker() for _ in range(CONNECTIONS)))
+    measured.seconds = time.perf_counter() - started
+    return measured
+
+
+def bus_url(machine: Machine) -> str:
+    """The NATS URL with its credentials."""
+    secret = Path(machine.status["data"]) / "secrets" / "portal_nats_url"
+    return secret.read_text().strip()
