@@ -1,4 +1,7 @@
-"""`python -m bus plan|apply|migrate|doctor|config`: what is done to the servers themselves."""
+"""`python -m bus plan|apply|migrate|doctor|config`: what is done to the servers themselves.
+
+Each verb imports what it needs, because two of them run at every start.
+"""
 
 import argparse
 import asyncio
@@ -8,14 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import nats
-from alembic import command
-from alembic.config import Config
-
-from bus import doctor, topology
-from bus.broker import connect_options
 from bus.settings import Settings, load
-from schemas import catalogue
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,6 +45,8 @@ def show(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
 
 def plan(settings: Settings, arguments: argparse.Namespace) -> int:
     """Show what `apply` would change."""
+    from bus import topology
+
     changes = asyncio.run(with_jetstream(settings, topology.plan))
     show([asdict(change) for change in changes], arguments)
     return 0
@@ -56,21 +54,27 @@ def plan(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def apply(settings: Settings, arguments: argparse.Namespace) -> int:
     """Make the server hold the topology."""
+    from bus import topology
+
     changes = asyncio.run(with_jetstream(settings, topology.apply))
     show([asdict(change) for change in changes], arguments)
     return 0
 
 
-async def with_jetstream(settings: Settings, verb: Any) -> list[topology.Change]:
+async def with_jetstream(settings: Settings, verb: Any) -> list[Any]:
     """Connect, do it, and close."""
+    import nats
+
+    from bus import topology
+    from bus.connection import connect_options
+    from schemas import catalogue
+
     urls = settings.nats_url.get_secret_value().split(",")
     options = connect_options("bus") | {"max_reconnect_attempts": 3}
     connection = await nats.connect(urls, **options)
     wanted = topology.consumers(catalogue.reactions(), catalogue.jobs(), catalogue.operations())
     try:
-        changes: list[topology.Change] = await verb(
-            connection.jetstream(), wanted, settings.streams_replicas
-        )
+        changes: list[Any] = await verb(connection.jetstream(), wanted, settings.streams_replicas)
         return changes
     finally:
         await connection.close()
@@ -78,6 +82,9 @@ async def with_jetstream(settings: Settings, verb: Any) -> list[topology.Change]
 
 def migrate(settings: Settings, arguments: argparse.Namespace) -> int:
     """Run the revisions up to, or down to, the one that is named."""
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(ROOT / "migrations"))
     config.attributes["url"] = settings.postgres_url.get_secret_value()
@@ -88,6 +95,8 @@ def migrate(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def check(settings: Settings, arguments: argparse.Namespace) -> int:
     """Ask every server; status 1 if one does not answer as it should."""
+    from bus import doctor
+
     findings = asyncio.run(doctor.examine(settings))
     show([asdict(finding) for finding in findings], arguments)
     return 0 if all(finding.ok for finding in findings) else 1

@@ -18,7 +18,7 @@ import structlog
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from bus import envelope, faults, recording, subjects, telemetry
+from bus import envelope, faults, recording, spans, subjects, telemetry
 from bus.context import Boundary, Context, Platform
 from bus.credentials import Verifier
 from bus.database import Transaction
@@ -34,10 +34,10 @@ from schemas.problems import (
     Malformed,
     StillRunning,
     TimedOut,
+    malformed,
 )
 
 KEY_BYTES_MAX = 200
-BAD_FIELDS_SHOWN = 10
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # the database cannot store it
 
 Handler = Callable[[Any, Context], Awaitable[Schema]]
@@ -110,6 +110,14 @@ class Endpoint:
 
     async def answer(self, message: Msg) -> None:
         """Handle one request and send its reply; never raises."""
+        if not spans.exporting():
+            await self._answer(message)
+            return
+        parent = (message.headers or {}).get(envelope.TRACE_PARENT, "")
+        with spans.span(self.operation.name, parent):
+            await self._answer(message)
+
+    async def _answer(self, message: Msg) -> None:
         started = time.perf_counter()
         trace_parent = telemetry.child_of(message.headers)
         try:
@@ -277,12 +285,3 @@ def key_in(headers: envelope.Headers) -> str | None:
 def versioned(version: str | None) -> dict[str, str]:
     """The header that becomes an ETag."""
     return {envelope.VERSION: version} if version else {}
-
-
-def malformed(bad: ValidationError) -> Malformed:
-    """What is wrong with a request, field by field, without repeating its values."""
-    fields = [
-        {"field": ".".join(str(part) for part in error["loc"]), "problem": error["msg"]}
-        for error in bad.errors(include_url=False, include_input=False)[:BAD_FIELDS_SHOWN]
-    ]
-    return Malformed(fields=fields)

@@ -20,12 +20,11 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from bus import telemetry
+from bus.connection import connect_options
 from bus.settings import Settings
 
 FETCH_S = 1.0
 FETCH_FAILED_PAUSE_S = 0.5
-CONNECT_TIMEOUT_S = 2
-PING_S = 3
 PENDING_MAX = 65_536
 
 Consume = Callable[[Msg], Awaitable[None]]
@@ -169,15 +168,3 @@ async def fetch_one(subscription: Any) -> Msg | None:
         await asyncio.sleep(FETCH_FAILED_PAUSE_S)
         return None
     return message
-
-
-def connect_options(name: str) -> dict[str, Any]:
-    """How every process connects: reconnect for ever, notice a dead link within 9 s."""
-    return {
-        "name": name,
-        "connect_timeout": CONNECT_TIMEOUT_S,
-        "max_reconnect_attempts": -1,
-        "reconnect_time_wait": 0.2,
-        "ping_interval": PING_S,
-        "max_outstanding_pings": 2,
-    }

@@ -68,16 +68,17 @@ class Database:
     async def open(self) -> None:
         """Connect; keeps at least one connection ready."""
         cache = 512 if self._settings.statement_cache else 0
-        self._pool = await asyncpg.create_pool(
-            self._settings.postgres_url.get_secret_value(),
-            min_size=1,
-            max_size=self._settings.pool_size,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=COMMAND_TIMEOUT_S,
-            statement_cache_size=cache,
-            init=set_codecs,
-            reset=as_it_is,
-        )
+        with translated():
+            self._pool = await asyncpg.create_pool(
+                self._settings.postgres_url.get_secret_value(),
+                min_size=1,
+                max_size=self._settings.pool_size,
+                timeout=CONNECT_TIMEOUT_S,
+                command_timeout=COMMAND_TIMEOUT_S,
+                statement_cache_size=cache,
+                init=set_codecs,
+                reset=as_it_is,
+            )
 
     async def close(self) -> None:
         """Close every connection."""

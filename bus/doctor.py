@@ -13,7 +13,7 @@ from nats.js.errors import Error as JetStreamError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from bus.broker import connect_options
+from bus.connection import connect_options
 from bus.settings import Settings
 from bus.topology import STREAMS
 

@@ -6,11 +6,11 @@ somebody else's subject.
 
 import re
 
-from schemas.contract import TOKEN_PATTERN, Event
+from schemas.contract import SUBJECT_PART, Event
 from schemas.problems import Malformed
 
-_TOKEN = re.compile(TOKEN_PATTERN)
-_SUBJECT = re.compile(rf"{TOKEN_PATTERN}(\.{TOKEN_PATTERN}){{0,15}}")
+_TOKEN = re.compile(SUBJECT_PART)
+_SUBJECT = re.compile(rf"{SUBJECT_PART}(\.{SUBJECT_PART}){{0,15}}")
 
 
 def token(text: str) -> str:

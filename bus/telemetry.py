@@ -14,13 +14,9 @@ from typing import Any
 
 import orjson
 import structlog
-from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import Counter, Gauge, Histogram
 
+from bus import spans
 from bus.settings import Settings
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300)
@@ -59,9 +55,7 @@ def set_up(settings: Settings, process: str) -> None:
     structlog.contextvars.bind_contextvars(process=process)
     logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, format="%(message)s")
     if settings.otlp_url:
-        provider = TracerProvider(resource=Resource.create({"service.name": f"portal-{process}"}))
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(settings.otlp_url)))
-        trace.set_tracer_provider(provider)
+        spans.export(settings.otlp_url, process)
 
 
 def _dump(value: Any, **_: Any) -> str:

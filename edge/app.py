@@ -20,12 +20,12 @@ from nats.aio.client import Client as Connection
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bus import process, telemetry
-from bus.broker import connect_options
+from bus import lifecycle, telemetry
 from bus.client import Client
 from bus.clock import Clock
+from bus.connection import connect_options
 from bus.credentials import Signer, ensure_signing_keys
-from bus.process import Health, PrivateServer
+from bus.lifecycle import Health, PrivateServer
 from bus.settings import Settings
 from edge import files, pages
 from edge.access import Access, Journal
@@ -74,7 +74,7 @@ def door_of(operation: Operation[Any, Any], asking: Asking) -> OperationDoor:
 
 def routes_of(asking: Asking, feed: Feed, health: Health) -> Routes:
     """Everything that answers over HTTP."""
-    live, ready, detailed, _ = process.health_routes(health, asking.clock)
+    live, ready, detailed, _ = lifecycle.health_routes(health, asking.clock)
     streaming = tuple(o for o in catalogue.operations() if o.kind == "stream")
     table: list[tuple[str, str, Door]] = [
         ("GET", "/", FileDoor("page", "home/index.html")),
@@ -159,11 +159,11 @@ async def open_edge(settings: Settings, health: Health) -> Edge:
     async def connecting() -> None:
         opened.append(await connect(settings))
 
-    folder = process.secrets_folder(settings)
+    folder = lifecycle.secrets_folder(settings)
     ensure_signing_keys(folder)
-    await process.wait_for("nats", connecting)
+    await lifecycle.wait_for("nats", connecting)
     edge = compose(settings, opened[0], Signer("edge", folder), health)
-    await process.wait_for("stream EVENTS", edge.feed.start)
+    await lifecycle.wait_for("stream EVENTS", edge.feed.start)
     return edge
 
 
@@ -208,8 +208,8 @@ async def start(settings: Settings, health: Health) -> Running:
 async def run(settings: Settings, started: Callable[[str], None]) -> None:
     """Be an edge process until told to stop; `started` is told the address."""
     telemetry.set_up(settings, "edge")
-    stop, health = process.stop_signal(), Health("edge")
-    private = await process.serve_health(health, Clock(), settings.health_port)
+    stop, health = lifecycle.stop_signal(), Health("edge")
+    private = await lifecycle.serve_health(health, Clock(), settings.health_port)
     running = await start(settings, health)
     started(f"http://{settings.edge_host}:{settings.edge_port}")
     stopping = asyncio.create_task(stop.wait())

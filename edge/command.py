@@ -16,10 +16,9 @@ from urllib.parse import parse_qsl
 import orjson
 from pydantic import ValidationError
 
-from bus.boundary import malformed
 from edge.exchange import Call
 from schemas.contract import Operation
-from schemas.problems import BodyTooSlow, Malformed, TooLarge, UnsupportedMediaType
+from schemas.problems import BodyTooSlow, Malformed, TooLarge, UnsupportedMediaType, malformed
 
 DEPTH_MAX = 64
 BODY_S_MAX = 30.0

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 import orjson
 from pydantic import ValidationError
 
-from bus.boundary import malformed
 from edge import answers, eventsource, topics
 from edge.command import parameters
 from edge.exchange import Call
@@ -18,7 +17,7 @@ from edge.feed import Feed, Gap, Watch
 from edge.topics import Filter
 from edge.watching import Outbox, Overflow, join_or_tell
 from schemas.contract import Json
-from schemas.problems import Malformed
+from schemas.problems import Malformed, malformed
 
 
 class EventStreamDoor:

@@ -20,7 +20,6 @@ import orjson
 from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
-from bus.boundary import malformed
 from bus.clock import Clock
 from edge import exchange, topics
 from edge.authentication import Authentication, credential
@@ -32,7 +31,7 @@ from edge.topics import Filter
 from edge.watching import Outbox, Overflow, join_or_tell
 from schemas.contract import Json, Problem
 from schemas.principal import Principal
-from schemas.problems import Denied, Malformed, TooManyRequests, Unauthenticated
+from schemas.problems import Denied, Malformed, TooManyRequests, Unauthenticated, malformed
 
 AUTH_S = 5.0
 HEARTBEAT_S = 20

@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-TOKEN_PATTERN = r"[A-Za-z0-9_-]{1,64}"  # noqa: S105
+SUBJECT_PART = r"[A-Za-z0-9_-]{1,64}"
 """What one token of a NATS subject may be: no dot, wildcard, space or control character."""
 
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
@@ -27,7 +27,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62
 Title = Annotated[str, StringConstraints(min_length=1, max_length=300)]
 Text = Annotated[str, StringConstraints(max_length=100_000)]
 Reason = Annotated[str, StringConstraints(max_length=1_000)]
-Token = Annotated[str, StringConstraints(pattern=rf"^{TOKEN_PATTERN}$")]
+Token = Annotated[str, StringConstraints(pattern=rf"^{SUBJECT_PART}$")]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,120}$")]
 Cursor = Annotated[str, StringConstraints(max_length=500)]
 Json = dict[str, Any]

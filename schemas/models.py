@@ -116,6 +116,7 @@ class UsageLine(Schema):
     model: str
     purpose: str
     calls: int
+    repeated: int = Field(description="Calls billed again under a key that was billed before.")
     prompt_tokens: int
     completion_tokens: int
     duration_ms: int

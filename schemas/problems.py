@@ -4,7 +4,11 @@ Families: 1xx the request, 2xx who you are, 3xx what you may, 4xx limits, 5xx th
 platform's parts. ERR_001 is "no such thing" everywhere.
 """
 
+from pydantic import ValidationError
+
 from schemas.contract import Problem
+
+BAD_FIELDS_SHOWN = 10
 
 
 class NotFound(Problem, code="ERR_001", status=404):
@@ -120,3 +124,12 @@ EDGE_ONLY: tuple[type[Problem], ...] = (
 
 IDEMPOTENCY: tuple[type[Problem], ...] = (KeyReused, StillRunning)
 """What an operation that takes an Idempotency-Key may also answer."""
+
+
+def malformed(bad: ValidationError) -> Malformed:
+    """What is wrong with a request, field by field, without repeating its values."""
+    fields = [
+        {"field": ".".join(str(part) for part in error["loc"]), "problem": error["msg"]}
+        for error in bad.errors(include_url=False, include_input=False)[:BAD_FIELDS_SHOWN]
+    ]
+    return Malformed(fields=fields)

@@ -11,13 +11,13 @@ import pytest
 from alembic import command
 from alembic.config import Config
 
-from bus import process, telemetry, topology
+from bus import lifecycle, process, telemetry, topology
 from bus.client import Ask, Client
 from bus.clock import Clock
 from bus.context import Platform
 from bus.credentials import Signer, ensure_signing_keys
 from bus.envelope import Origin
-from bus.process import Health
+from bus.lifecycle import Health
 from bus.settings import Settings
 from handlers import DOMAINS
 from handlers.__main__ import load_service
@@ -132,7 +132,7 @@ class Asker:
 @pytest.fixture
 async def client(settings: Settings, bus_ready: None) -> AsyncIterator[Client]:
     """A client with a connection of its own."""
-    ensure_signing_keys(process.secrets_folder(settings))
+    ensure_signing_keys(lifecycle.secrets_folder(settings))
     connection = await nats.connect(settings.nats_url.get_secret_value())
     yield Client(connection, Clock())
     await connection.close()
@@ -141,7 +141,7 @@ async def client(settings: Settings, bus_ready: None) -> AsyncIterator[Client]:
 @pytest.fixture
 def ask_as(client: Client, settings: Settings) -> Callable[..., Asker]:
     """Ask as a principal with this role."""
-    signer = Signer("edge", process.secrets_folder(settings))
+    signer = Signer("edge", lifecycle.secrets_folder(settings))
 
     def asker(role: Role, name: str | None = None) -> Asker:
         return Asker(client, signer, Principal(id=name or role, kind="key", roles=(role,)))

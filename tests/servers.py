@@ -7,12 +7,14 @@ used is said in the report header, so a change of back end is never silent.
 import asyncio
 import contextlib
 import functools
+import gc
 import os
 import secrets
 import socket
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from deploy.embedded import nats_server
 from deploy.embedded.stack import Servers
 
 READY_S = 30
+DOCKER_SOCKET = Path("/var/run/docker.sock")
 POSTGRES_IMAGE = "pgvector/pgvector:pg18"
 VALKEY_IMAGE = "valkey/valkey:9"
 NATS_IMAGE = "nats:2.15"
@@ -39,14 +42,24 @@ def engine() -> str:
         return wanted
     if all(os.environ.get(name) for name in ("TEST_POSTGRES_URL", "TEST_REDIS_URL")):
         return "external"
-    try:
-        import docker
+    return "docker" if docker_answers() else "embedded"
 
+
+def docker_answers() -> bool:
+    """Whether a Docker engine answers on this machine."""
+    if not os.environ.get("DOCKER_HOST") and not DOCKER_SOCKET.exists():
+        return False
+    import docker
+
+    try:
         with contextlib.closing(docker.from_env(timeout=2)) as client:
             client.ping()
-    except Exception:
-        return "embedded"
-    return "docker"
+    except docker.errors.DockerException:
+        return False
+    finally:
+        with warnings.catch_warnings(action="ignore"):
+            gc.collect()  # the client leaves its socket open when nobody answers
+    return True
 
 
 @dataclass(frozen=True)

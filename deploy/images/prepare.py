@@ -25,17 +25,21 @@ def main() -> None:
         for server in SERVERS
     }
     for name, text in texts(passwords).items():
-        kept(folder, name, lambda text=text: text)
+        write_once(folder / name, text)
     credentials.ensure_signing_keys(folder)
     admin_key(folder)
 
 
 def kept(folder: Path, name: str, make: Callable[[], str]) -> str:
     """The file's text; made if there is none."""
-    path = folder / name
+    write_once(folder / name, make())
+    return (folder / name).read_text()
+
+
+def write_once(path: Path, text: str) -> None:
+    """Write the file unless it is there."""
     if not path.exists():
-        credentials.write_secret(path, make().encode())
-    return path.read_text()
+        credentials.write_secret(path, text.encode())
 
 
 def texts(passwords: dict[str, str]) -> dict[str, str]:

@@ -171,7 +171,9 @@ async def examine(watch: Watch, recovery_s: float | None) -> list[Check]:
     )
     repeatable = {tool["id"] for tool in known if tool["repeatable"]}
     model_steps = [s for s in watch.progress.steps.values() if s["kind"] == "model"]
-    billed = sum(line["calls"] for line in usage["lines"])
+    lines = [line for line in usage["lines"] if line["purpose"] != "embedding"]
+    billed = sum(line["calls"] for line in lines)
+    repeated = sum(line["repeated"] for line in lines)
     fired = fired_twice(called, repeatable) + written_twice(log)
     shown_s = "never" if recovery_s is None else f"{recovery_s:.1f}"
     return [
@@ -179,6 +181,7 @@ async def examine(watch: Watch, recovery_s: float | None) -> list[Check]:
         none_of("steps re-run after they were recorded", redone(log)),
         Check("model calls billed", f"{billed} for {len(model_steps)} steps", "at most one a step",
               0 < billed <= len(model_steps)),
+        Check("model calls billed twice", str(repeated), "0", repeated == 0),
         none_of("tools fired twice", fired),
         Check("seconds from kill to next progress", shown_s, "some", recovery_s is not None),
         Check("events verify", "ok" if verified["ok"] else "differs", "ok", verified["ok"]),

@@ -5,6 +5,7 @@ file does wrong is no failure of the job: the document is then `failed` and says
 worth some waiting but are not needed: without them a document is found by its words.
 """
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from schemas.documents import (
     DocumentIndexed,
     DocumentParsing,
     DocumentSectioned,
+    Ingest,
 )
 from schemas.models import EmbedTexts, ModelUnknown, Vectors
 from schemas.principal import Principal
@@ -32,7 +34,8 @@ PARSE_CPU_S = 20
 PARSE_MEMORY_MB = 1024
 PARSED_BYTES_MAX = 48 * 1024 * 1024
 VECTORS_BATCH = 32
-SECTIONS_BATCH = 500
+VECTORS_S = 90.0
+SECTIONS_BATCH = 200
 SERVICE = Principal(id="documents", kind="service", roles=("admin",), via="bus")
 NO_VECTORS: tuple[type[Problem], ...] = (Unavailable, BreakerOpen, Upstream, TimedOut, ModelUnknown)
 
@@ -96,12 +99,14 @@ async def cut(document: Document, ctx: Context) -> Document:
     if isinstance(parsed, str):
         return await give_up(document, parsed, ctx)
     done = rules.sectioned(document, parsed, ctx.now())
-    rows = [section_row(ctx.new_id(), document.id, section) for section in parsed["sections"]]
+    sections = parsed["sections"]
     async with ctx.transaction() as tx:
         await require_unchanged(tx, document)
         await tx.execute(store.FORGET_SECTIONS, document.id)
-        for first in range(0, len(rows), SECTIONS_BATCH):
-            await tx.execute_many(store.ADD_SECTION, rows[first : first + SECTIONS_BATCH])
+        for first in range(0, len(sections), SECTIONS_BATCH):
+            batch = sections[first : first + SECTIONS_BATCH]
+            rows = [section_row(ctx.new_id(), document.id, section) for section in batch]
+            await tx.execute_many(store.ADD_SECTION, rows)
         await tx.record(DocumentSectioned(document=done))
     return done
 
@@ -156,9 +161,17 @@ def section_row(id: str, document_id: str, section: Mapping[str, Any]) -> tuple[
 
 
 async def embed(document: Document, ctx: Context, *, last_try: bool) -> Document:
-    """Give every section a vector; on the last try go on without."""
+    """Give every section a vector; on the last try go on without.
+
+    A long document takes longer than one job may: another job then goes on with the rest.
+    """
+    until = time.monotonic() + VECTORS_S
     try:
         while rows := await ctx.database.rows(store.WITHOUT_VECTOR, document.id, VECTORS_BATCH):
+            if time.monotonic() > until:
+                async with ctx.transaction() as tx:
+                    await tx.enqueue(Ingest(document_id=document.id))
+                return document
             texts = [rules.embedded_text(row["heading"], row["body"]) for row in rows]
             await keep_vectors([row["id"] for row in rows], await vectors_of(texts, ctx), ctx)
     except NO_VECTORS as missing:

@@ -118,14 +118,20 @@ async def fitting_answer(
 ) -> tuple[Said, Any, tuple[ToolCall, ...], Spent]:
     """The first of at most three answers that fits, its tokens sent to the lane.
 
+    Tools are offered as the protocol has it, and after a misfit in words under a full schema.
+
     Raises:
         OutputOutsideSchema: None does.
     """
     spent, reason = Spent(), ""
     for attempt in range(ATTEMPTS):
         try:
-            said = await ask(model, command, options | rules.sampling(command, attempt), form, ctx)
+            sampled = options | rules.sampling(command, attempt)
+            told = rules.in_words(command) if command.tools and attempt else command
+            said = await ask(model, told, sampled, form, ctx)
             spent = spent.plus(said)
+            if told is not command:
+                said.text, said.calls = rules.out_of_words(said.text)
             value, calls = checked(said, form)
         except rules.OutsideForm as outside:
             reason = str(outside)

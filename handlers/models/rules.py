@@ -15,13 +15,13 @@ import jsonschema_rs
 import orjson
 
 from schemas.contract import Json
-from schemas.models import ContextExceeded, GenerateText, ToolCall, Usage, UsageLine
+from schemas.models import ContextExceeded, GenerateText, Message, ToolCall, Usage, UsageLine
 from schemas.problems import OutsideSchema, Upstream
 
 DIMENSIONS = 768
 DECIMALS = 7
 SEED_MAX = 2**31 - 1
-RETRY_TEMPERATURE_MIN = 0.2
+RETRY_TEMPERATURE_MIN = 0.6
 TURN_TOKENS = 8
 LETTERS_PER_TOKEN = 4
 CONTEXT_TOKENS_STEP = 4096
@@ -30,6 +30,7 @@ SCHEMA_NODES_MAX = 2_000
 PATTERN_BYTES_MAX = 1024 * 1024
 PIECE_CHARACTERS = 24
 MESSAGE_CHARACTERS_MAX = 300
+ANSWER_CHARACTERS_MAX = 600
 WORD = re.compile(r"[A-Za-z]+|[^\x00-\x7f]+|[^\sA-Za-z]|\s+")
 CORRELATION = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -180,6 +181,76 @@ def checked_call(
         raise OutsideForm(f"The tool {name[:64]!r} was not offered.")
     require_fit(arguments, offered[name])
     return ToolCall(name=name, arguments=arguments)
+
+
+def in_words(command: GenerateText) -> GenerateText:
+    """The same request with the tools told in words and their calls as an output schema.
+
+    The protocol's tools carry no lengths, ranges or patterns; an output schema carries all.
+    """
+    told = [
+        f"- {t.name}: {t.description} args: {orjson.dumps(t.parameters).decode()}"
+        for t in command.tools
+    ]
+    form = 'Answer with JSON: {"tool": name, "args": {...}} to use a tool, or {"answer": ...}.'
+    words = Message(role="system", content="\n".join(["You can use these tools:", *told, form]))
+    return command.model_copy(
+        update={
+            "messages": (words, *command.messages),
+            "tools": (),
+            "output_schema": form_of_calls(command),
+        }
+    )
+
+
+def form_of_calls(command: GenerateText) -> Json:
+    """One branch for each tool, and the last for an answer."""
+    answer = command.output_schema or {"type": "string", "maxLength": ANSWER_CHARACTERS_MAX}
+    calls = [
+        closed(tool={"const": t.name}, args=rebased(t.parameters, f"#/oneOf/{n}/properties/args"))
+        for n, t in enumerate(command.tools)
+    ]
+    place = f"#/oneOf/{len(calls)}/properties/answer"
+    return {"oneOf": [*calls, closed(answer=rebased(answer, place))]}
+
+
+def closed(**properties: Any) -> Json:
+    """An object of exactly these properties."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def rebased(node: Any, place: str) -> Any:
+    """A schema that stands at `place` of another one: its references follow it there."""
+    if isinstance(node, list):
+        return [rebased(item, place) for item in node]
+    if not isinstance(node, Mapping):
+        return node
+    moved = {key: rebased(value, place) for key, value in node.items()}
+    reference = node.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        moved["$ref"] = place + reference[1:]
+    return moved
+
+
+def out_of_words(text: str) -> tuple[str, list[tuple[str, Json]]]:
+    """The text and the tool calls in an answer to `in_words`.
+
+    Raises:
+        OutsideForm: It is neither.
+    """
+    try:
+        value = orjson.loads(text)
+        if "tool" in value:
+            return "", [(str(value["tool"]), dict(value["args"]))]
+        answer = value["answer"]
+    except (ValueError, TypeError, KeyError) as bad:
+        raise OutsideForm(f"The answer is no call and no answer: {bad}") from None
+    return answer if isinstance(answer, str) else orjson.dumps(answer).decode(), []
 
 
 def sampling(command: GenerateText, attempt: int) -> Json:

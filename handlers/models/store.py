@@ -12,6 +12,7 @@ COUNT = Statement(
 REPORT = Statement(
     """
     SELECT model, purpose, count(*)::int AS calls,
+           (count(key) - count(DISTINCT key))::int AS repeated,
            sum(prompt_tokens)::bigint AS prompt_tokens,
            sum(completion_tokens)::bigint AS completion_tokens,
            sum(duration_ms)::bigint AS duration_ms

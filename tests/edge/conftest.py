@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from bus.context import Platform
 from bus.credentials import ApiKey, new_api_key
-from bus.process import Health
+from bus.lifecycle import Health
 from bus.settings import Settings
 from bus.statement import Statement
 from edge import app

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import process
+from bus import lifecycle
 from bus.credentials import ensure_signing_keys, write_secret
 from bus.settings import Settings
 
@@ -22,7 +22,7 @@ class Handlers:
     """`python -m handlers`, started again and again on the same servers."""
 
     def __init__(self, settings: Settings) -> None:
-        self._secrets = process.secrets_folder(settings)
+        self._secrets = lifecycle.secrets_folder(settings)
         ensure_signing_keys(self._secrets)
         for name in ("nats_url", "postgres_url", "redis_url"):
             url = getattr(settings, name).get_secret_value()
