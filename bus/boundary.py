@@ -124,9 +124,11 @@ class Endpoint:
             body, headers = await self._reply(message, trace_parent)
             self._ok.inc()
         except Problem as problem:
+            telemetry.requests_total.labels(self.operation.name, problem.code).inc()
             body, headers = self._refuse(problem)
         except Exception as broken:
             self._log_failure(broken, message, trace_parent)
+            telemetry.requests_total.labels(self.operation.name, Internal.code).inc()
             body, headers = self._refuse(Internal())
         faults.point("after-commit-before-reply")
         self._seconds.observe(time.perf_counter() - started)
@@ -147,6 +149,10 @@ class Endpoint:
             raise TimedOut(operation=self.operation.name) from None
         except Replay as replay:
             return replay.body, versioned(replay.version) | {envelope.REPLAYED: "1"}
+        except Problem as problem:
+            if context.lane is not None:
+                await context.lane.end(self._refuse(problem)[0], failed=True)
+            raise
         finally:
             if context.transaction_open is not None:
                 await context.transaction_open.roll_back()
@@ -228,7 +234,6 @@ class Endpoint:
         return once
 
     def _refuse(self, problem: Problem) -> tuple[bytes, dict[str, str]]:
-        telemetry.requests_total.labels(self.operation.name, problem.code).inc()
         body = problem.body(self._platform.clock.now())
         headers = {envelope.ERROR: problem.code, envelope.ERROR_CODE: str(problem.status)}
         return orjson.dumps(body, default=str), headers

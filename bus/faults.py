@@ -14,6 +14,8 @@ POINTS = (
     "after-effect-before-ack",
     "after-model-before-checkpoint",
     "after-tool-before-checkpoint",
+    "tool-claimed",
+    "tool-ran",
 )
 _armed: set[str] = set()
 

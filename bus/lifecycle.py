@@ -110,6 +110,15 @@ class PrivateServer(uvicorn.Server):
         """Leave the signals alone."""
         yield
 
+    async def listening(self) -> None:
+        """Whether the port is ours and open.
+
+        Raises:
+            ConnectionRefusedError: It is not, or not yet.
+        """
+        if not self.started or self.task.done():
+            raise ConnectionRefusedError
+
     async def end(self) -> None:
         """Stop serving."""
         self.should_exit = True

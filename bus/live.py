@@ -20,6 +20,7 @@ COALESCE_S = 0.03
 CHUNKS_MAX = 200
 STREAM = "LIVE"
 END = "x-end"
+FAILED = "failed"
 
 
 class Lane:
@@ -48,12 +49,12 @@ class Lane:
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)
 
-    async def end(self, reply: bytes) -> None:
-        """Write what is left, then the final answer."""
+    async def end(self, reply: bytes, *, failed: bool = False) -> None:
+        """Write what is left, then the final answer, or the problem that ended it."""
         self._write()
         if self._writing:
             await asyncio.wait(self._writing)
-        await self._publish(reply, {END: "1"})
+        await self._publish(reply, {END: FAILED if failed else "1"})
 
     async def _publish(self, body: bytes, headers: dict[str, str]) -> None:
         try:
@@ -69,11 +70,15 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """One message of a lane: JSON chunks, or the final answer when `end` is set."""
+    """One message of a lane: JSON chunks, or the final answer when `end` is set.
+
+    `failed` says that the answer is a problem.
+    """
 
     sequence: int
     lines: tuple[bytes, ...]
     end: bool
+    failed: bool = False
 
 
 async def read(connection: Connection, subject: str, after: int = 0) -> AsyncIterator[Chunks]:
@@ -108,5 +113,5 @@ def chunks_of(message: object) -> Chunks:
     data: bytes = message.data  # type: ignore[attr-defined]
     sequence: int = message.metadata.sequence.stream  # type: ignore[attr-defined]
     if headers.get(END):
-        return Chunks(sequence, (data,), end=True)
+        return Chunks(sequence, (data,), end=True, failed=headers[END] == FAILED)
     return Chunks(sequence, tuple(data.split(b"\n")), end=False)

@@ -112,7 +112,11 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
     feed = Feed(connection)
     sockets = Sockets(feed, Tokens(connection), authentication, clock, settings.cors_origins)
     front = Front(
-        routes_of(Asking(client, clock, signer), feed, health), authentication, limiter, clock
+        routes_of(Asking(client, clock, signer), feed, health),
+        authentication,
+        limiter,
+        clock,
+        health,
     )
     journal = Journal(enabled=settings.log_level in ("debug", "info"))
 
@@ -198,6 +202,7 @@ async def start(settings: Settings, health: Health) -> Running:
     edge = await open_edge(settings, health)
     server = server_of(edge.app, settings)
     server.task = asyncio.create_task(server.serve())
+    health.probes["listening"] = server.listening
     background = [
         asyncio.create_task(edge.feed.supervise()),
         asyncio.create_task(edge.sockets.beat()),

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from bus.client import Answer
 from bus.clock import Clock
+from bus.lifecycle import Health
 from edge import answers, exchange
 from edge.asking import Asking
 from edge.authentication import Authentication
@@ -23,6 +24,7 @@ from edge.routes import Door, Routes
 from schemas.contract import Operation, Problem
 from schemas.problems import (
     Denied,
+    Draining,
     Malformed,
     MethodNotAllowed,
     NotFound,
@@ -38,12 +40,18 @@ class Front:
     """The ASGI application behind `Access`: every path over HTTP."""
 
     def __init__(
-        self, routes: Routes, authentication: Authentication, limiter: Limiter, clock: Clock
+        self,
+        routes: Routes,
+        authentication: Authentication,
+        limiter: Limiter,
+        clock: Clock,
+        health: Health,
     ) -> None:
         self._routes = routes
         self._authentication = authentication
         self._limiter = limiter
         self._clock = clock
+        self._health = health
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -69,6 +77,8 @@ class Front:
             await answers.bodiless(call.send, 204, [(b"allow", allow)])
             return
         if not found.open:
+            if self._health.draining:
+                raise Draining
             authorise(call, found)
         call.exchange.operation = found.name
         await found.answer(call)

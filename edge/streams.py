@@ -161,7 +161,8 @@ class ResumeDoor:
                 async with asyncio.timeout(QUIET_S_MAX):
                     chunks = await anext(lane)
                 if chunks.end:
-                    yield answers.sse("end", chunks.lines[0], str(chunks.sequence))
+                    name = "error" if chunks.failed else "end"
+                    yield answers.sse(name, chunks.lines[0], str(chunks.sequence))
                     return
                 for event in of_chunks(chunks):
                     yield event

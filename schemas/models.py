@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from schemas.contract import Id, Json, ModelName, Operation, Page, Problem, Schema, Text
-from schemas.problems import NotFound, Unavailable, Upstream
+from schemas.problems import NotFound, OutsideSchema, Unavailable, Upstream
 
 MESSAGES_MAX = 100
 
@@ -144,7 +144,9 @@ class OutputOutsideSchema(Problem, code="ERR_132", status=502, retryable=True):
 generate = Operation(
     "models.generate", GenerateText, Generation, rest="POST /models/generate",
     may="models:execute", kind="stream", chunk=TokenChunk, idempotent=True, timeout_s=180,
-    workers=4, problems=(ModelUnknown, ContextExceeded, OutputOutsideSchema, Upstream, Unavailable),
+    workers=4, problems=(
+        ModelUnknown, ContextExceeded, OutsideSchema, OutputOutsideSchema, Upstream, Unavailable,
+    ),
 )  # fmt: skip
 embed = Operation(
     "models.embed", EmbedTexts, Vectors, rest="POST /models/embed", may="models:execute",

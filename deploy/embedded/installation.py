@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bus.credentials import ensure_signing_keys
 from deploy.embedded import admin_key, orphans, platform_processes, refusal, servers
 from deploy.embedded.folder import DataFolder, write_private
 from deploy.embedded.lock import Lock
@@ -116,12 +117,17 @@ class Installation:
         lock.tell(str(self._addresses["edge"]))
         admin, key = admin_key.ensure(self._folder)
         environment = platform_processes.surroundings(self._folder, urls, edge_port, admin)
-        for program in platform.first:
-            await self._supervisor.run(platform_processes.once(program, environment))
-        for program in platform.programs:
-            await self._supervisor.start(
-                platform_processes.specs(program, environment, ports, edge_port)
-            )
+        ensure_signing_keys(self._folder.secrets)  # before two processes would make them
+        async with asyncio.TaskGroup() as preparing:
+            for program in platform.first:
+                once = platform_processes.once(program, environment)
+                preparing.create_task(self._supervisor.run(once))
+        specs = [
+            spec
+            for program in platform.programs
+            for spec in platform_processes.specs(program, environment, ports, edge_port)
+        ]
+        await self._supervisor.start(specs)
         return key
 
     def _ready(self, seconds: float, key: str | None) -> None:

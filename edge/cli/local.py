@@ -1,4 +1,4 @@
-"""`portal up|down|status|logs|doctor`: the installation on this machine."""
+"""`portal up|down|status|logs|doctor|migrate`: the installation on this machine."""
 
 import argparse
 import importlib.metadata
@@ -39,6 +39,17 @@ def logs(arguments: argparse.Namespace) -> int:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Check the servers of the installation that runs here, or that the environment names."""
+    return on_the_servers("doctor", as_json=arguments.json)
+
+
+def migrate(arguments: argparse.Namespace) -> int:
+    """Bring that installation's database and bus up to date."""
+    done = on_the_servers("migrate", as_json=arguments.json)
+    return done or on_the_servers("apply", as_json=arguments.json)
+
+
+def on_the_servers(verb: str, *, as_json: bool) -> int:
+    """Run `python -m bus <verb>` with the addresses and secrets of the running installation."""
     state = installation()
     data = folder.chosen()
     environment = dict(os.environ)
@@ -48,8 +59,8 @@ def doctor(arguments: argparse.Namespace) -> int:
     elif "PORTAL_NATS_URL" not in os.environ:
         print("nothing runs here: start it with `make run` or `portal up`", file=sys.stderr)
         return exits.NOT_RUNNING
-    asked = ["--json"] if arguments.json else []
-    command = [sys.executable, "-m", "bus", *asked, "doctor"]
+    asked = ["--json"] if as_json else []
+    command = [sys.executable, "-m", "bus", *asked, verb]
     return subprocess.run(command, env=environment, cwd=folder.PROJECT, check=False).returncode  # noqa: S603
 
 

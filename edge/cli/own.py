@@ -138,6 +138,10 @@ COMMANDS = (
         ("doctor",), "Check every server and say what to do.", "edge.cli.local:doctor", asks=False
     ),
     Own(
+        ("migrate",), "Bring the database and the bus up to date.",
+        "edge.cli.local:migrate", asks=False,
+    ),
+    Own(
         ("logs",), "Show what the processes say.", "edge.cli.local:logs", logs_options, asks=False
     ),
     Own(

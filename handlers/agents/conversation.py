@@ -15,7 +15,7 @@ from schemas.agents import Agent, ModelStep, Run, Step
 from schemas.models import GenerateText, Message, ToolCall, ToolOffer
 from schemas.tools import Tool
 
-DATA_CHARACTERS_MAX = 2_400
+DATA_CHARACTERS_MAX = 1_500
 TURN_CHARACTERS_MAX = 900
 ANSWER_TOKENS_MAX = 192
 PLACE = re.compile(r"{{\s*([\w.-]+)\s*}}")

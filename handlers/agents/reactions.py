@@ -38,7 +38,7 @@ from schemas.tools import InvokeTool, SearchTools, Tool
 
 TOOL_TIMEOUT_S = 125.0
 MODEL_TIMEOUT_S = 175.0
-TOOLS_OFFERED_MAX = 4
+TOOLS_OFFERED_MAX = 3
 
 
 async def give_up(job: Work, ctx: Context, problem: Problem) -> None:
@@ -294,25 +294,16 @@ def describe(problem: Problem) -> dict[str, Any]:
     return {"code": problem.code, "message": problem.message, "details": dict(problem.details)}
 
 
-FIRST_AGENTS: tuple[CreateAgent, ...] = (
-    CreateAgent(
-        name="reader", agent_type="builtin", capabilities=("read", "extract"),
-        limits=AgentLimits(parallel=4),
-    ),
-    CreateAgent(
-        name="analyst", agent_type="builtin", capabilities=("analyse", "compare", "calculate"),
-        limits=AgentLimits(parallel=4),
-    ),
-    CreateAgent(
-        name="writer", agent_type="builtin", capabilities=("write", "summarise"),
-        limits=AgentLimits(parallel=4),
-    ),
-    CreateAgent(
-        name="generalist", agent_type="builtin",
-        capabilities=("read", "extract", "analyse", "compare", "calculate", "write", "summarise"),
-        limits=AgentLimits(parallel=2),
-    ),
+READING, ANALYSIS, WRITING = ("read", "extract"), ("analyse", "compare", "calculate"), (
+    "write", "summarise",
 )  # fmt: skip
+FIRST_AGENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("reader", READING),
+    ("analyst", ANALYSIS),
+    ("writer", WRITING),
+    ("generalist", READING + ANALYSIS + WRITING),
+)
+FIRST_LIMITS = AgentLimits(parallel=4, steps=4)
 
 
 @service.starts
@@ -321,7 +312,10 @@ async def create_first_agents(ctx: Context) -> None:
     row = await ctx.database.row(store.HAS_AGENTS)
     if row is None or row["agents"]:
         return
-    for command in FIRST_AGENTS:
+    for name, capabilities in FIRST_AGENTS:
+        command = CreateAgent(
+            name=name, agent_type="builtin", capabilities=capabilities, limits=FIRST_LIMITS
+        )
         agent = rules.new_agent(command, id=ctx.new_id(), owner="admin", at=ctx.now())
         try:
             async with ctx.transaction() as tx:

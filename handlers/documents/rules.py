@@ -9,12 +9,11 @@ Each move is one event. A worker that starts again continues from the state that
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
-
-import orjson
 
 from schemas.contract import Json, Schema
 from schemas.documents import (
@@ -118,7 +117,7 @@ def new_artifact(
     """
     name = artifact_name(command.title, command.media_type)
     metadata: Json = {"name": name, "provenance": list(command.provenance)}
-    if len(orjson.dumps(metadata)) > PROVENANCE_BYTES_MAX:
+    if len(json.dumps(metadata)) > PROVENANCE_BYTES_MAX:
         raise Malformed(f"The provenance is larger than {PROVENANCE_BYTES_MAX} bytes.")
     return Document(
         id=id, version=1, title=command.title, source_uri=f"artifact:{id}", doc_type=ARTIFACT,
@@ -206,7 +205,7 @@ def that_fit(items: Sequence[S] | Sequence[Json]) -> int:
     """How many of the items, from the first, fit one answer on the bus; at least one."""
     room = ANSWER_BYTES_MAX
     for number, item in enumerate(items):
-        dumped = item.model_dump_json().encode() if isinstance(item, Schema) else orjson.dumps(item)
+        dumped = item.model_dump_json() if isinstance(item, Schema) else json.dumps(item)
         room -= len(dumped)
         if room < 0:
             return max(number, 1)

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from schemas.contract import Json, Problem
 from schemas.principal import Principal
-from schemas.problems import IllegalMove, Internal, Unavailable
+from schemas.problems import Internal, Unavailable
 from schemas.registry import Service, ServiceEndpoint
 from schemas.tools import (
     BadSchema,
@@ -355,10 +355,10 @@ def moved(invocation: ToolInvocation, to: InvocationStatus, **fields: Any) -> To
     """The next version of the call.
 
     Raises:
-        IllegalMove: The table of moves does not allow it.
+        AssertionError: The table of moves does not allow it: a fault of ours.
     """
     if to not in MOVES[invocation.status]:
-        raise IllegalMove(status=invocation.status, to=to)
+        raise AssertionError(f"{invocation.status} -> {to}")
     return invocation.model_copy(update=fields | {"status": to, "version": invocation.version + 1})
 
 

@@ -53,6 +53,16 @@ def running(**settings: str) -> Iterator[Machine]:
             up.wait(STOP_S)
 
 
+def status(machine: Machine) -> dict[str, Any]:
+    """What `portal status` says now."""
+    environment = os.environ | {"PORTAL_DATA": str(machine.status["data"])}
+    asked = subprocess.run(
+        [PORTAL, "status", "--json"], env=environment, capture_output=True, check=False
+    )
+    now: dict[str, Any] = json.loads(asked.stdout)
+    return now
+
+
 def wait_until_ready(
     environment: dict[str, str], up: "subprocess.Popen[bytes]", log: Path
 ) -> dict[str, Any]:
