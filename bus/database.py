@@ -9,8 +9,8 @@ stored answer or the inbox row; in a job each `async with` block commits at its 
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -57,6 +57,8 @@ class Database:
         self._settings = settings
         self.clock = clock
         self._pool: asyncpg.Pool | None = None
+        self._idle: list[Any] = []
+        self._free = asyncio.Semaphore(settings.pool_size)
 
     @property
     def pool(self) -> asyncpg.Pool:
@@ -83,23 +85,71 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         if self._pool is not None:
+            while self._idle:
+                await self._pool.release(self._idle.pop())
             await self._pool.close()
+
+    async def take(self) -> Any:
+        """A connection that is idle, or a new one; at most `pool_size` are out.
+
+        Going through the driver's pool for each statement costs as much as the statement itself.
+
+        Raises:
+            DependencyDown: None came free in time, or the database does not answer.
+        """
+        await self._wait_for_room()
+        try:
+            while self._idle:
+                connection = self._idle.pop()
+                if not connection.is_closed():
+                    return connection
+                await self.pool.release(connection)
+            with translated():
+                return await self.pool.acquire(timeout=CONNECT_TIMEOUT_S)
+        except BaseException:
+            self._free.release()
+            raise
+
+    async def _wait_for_room(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        try:
+            async with asyncio.timeout(WAIT_FOR_CONNECTION_S):
+                await self._free.acquire()
+        except TimeoutError:
+            raise DependencyDown("All database connections are in use.") from None
+
+    def give_back(self, connection: Any) -> None:
+        """The connection is idle again."""
+        self._idle.append(connection)
+        self._free.release()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """A connection for one statement; errors of the driver become problems."""
+        connection = await self.take()
+        try:
+            with translated():
+                yield connection
+        finally:
+            self.give_back(connection)
 
     async def row(self, statement: Statement, *values: Any) -> Row | None:
         """The first row, or None."""
-        with translated():
-            row: Row | None = await self.pool.fetchrow(statement.text, *values)
+        async with self.connection() as connection:
+            row: Row | None = await connection.fetchrow(statement.text, *values)
             return row
 
     async def rows(self, statement: Statement, *values: Any) -> list[Row]:
         """All rows."""
-        with translated():
-            return list(await self.pool.fetch(statement.text, *values))
+        async with self.connection() as connection:
+            return list(await connection.fetch(statement.text, *values))
 
     async def execute(self, statement: Statement, *values: Any) -> str:
         """Run a statement outside of any transaction; returns its command tag."""
-        with translated():
-            return str(await self.pool.execute(statement.text, *values))
+        async with self.connection() as connection:
+            return str(await connection.execute(statement.text, *values))
 
     async def connect(self) -> asyncpg.Connection:
         """A connection of its own, outside the pool: for LISTEN and advisory locks."""
@@ -112,18 +162,14 @@ class Database:
 
     async def begin(self, origin: Origin) -> "Transaction":
         """Open a transaction; the caller must `commit` or `roll_back` it."""
-        with translated():
-            try:
-                connection = await self.pool.acquire(timeout=WAIT_FOR_CONNECTION_S)
-            except TimeoutError:
-                raise DependencyDown("All database connections are in use.") from None
-            transaction = Transaction(self, connection, origin)
-            try:
+        connection = await self.take()
+        try:
+            with translated():
                 await connection.execute("BEGIN")
-            except BaseException:
-                await self.pool.release(connection)
-                raise
-        return transaction
+        except BaseException:
+            self.give_back(connection)
+            raise
+        return Transaction(self, connection, origin)
 
 
 async def as_it_is(_: asyncpg.Connection) -> None:
@@ -217,4 +263,4 @@ class Transaction:
             elif verb == "COMMIT":
                 raise DependencyDown("The database connection was lost before the commit.")
         finally:
-            await self._database.pool.release(self._connection)
+            self._database.give_back(self._connection)

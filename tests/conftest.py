@@ -123,6 +123,10 @@ class Asker:
         """The typed answer; raises what the operation answers."""
         return await self._client.ask(operation, command, self.how(**how))
 
+    def forget_failures(self) -> None:
+        """Close every circuit breaker."""
+        self._client = Client(self._client.connection, Clock())
+
     def how(self, **how: Any) -> Ask:
         """The envelope of one request."""
         origin = Origin(self.principal.id, Clock().new_id(), roles=self.principal.roles)

@@ -16,7 +16,7 @@ from typing import Any
 from handlers.documents import sentences
 from handlers.documents.sentences import Sentence
 from handlers.documents.values import Value, values_of
-from handlers.documents.words import keys_of, words_of
+from handlers.documents.words import LABEL, STOP_WORDS, key, keys_of, words_of
 
 CLAIMS_MAX = 5_000
 SUBJECT_WORDS_MAX = 4
@@ -26,7 +26,8 @@ PLACEHOLDER = "…"
 
 _BREAK = re.compile(
     r"[;,:](?=\s)|\s+(?:and|but|so|because|while|whereas|before|after|when|who|which|until|"
-    r"although|though|as)\s+|(?<!evidence)(?<!indication)(?<!sign)(?<!proof)\s+that\s+|\s+[–—]\s+"
+    r"although|though|as)\s+|(?<!evidence)(?<!indication)(?<!sign)(?<!proof)\s+that"
+    r"(?! (?:night|day|morning|afternoon|evening|week|month|year|time|moment|point)\b)\s+|\s+[–—]\s+"
 )
 _NEGATION = re.compile(
     r"\b(?:not|never|no|none|nobody|nothing|neither|nor|without|cannot|unable to|failed to|"
@@ -36,21 +37,52 @@ _NEGATION = re.compile(
 _NOT_NEGATION = re.compile(
     r"\bnot only\b|\bno longer than\b|\bno (?:later|more|fewer|less) than\b", re.IGNORECASE
 )
-_NEGATED_WORDS = {
+_OPPOSITES = {
     "unavailable": "available",
-    "unaffected": "affected",
     "unharmed": "harmed",
-    "uninjured": "injured",
     "unhurt": "injured",
-    "unencrypted": "encrypted",
-    "undamaged": "damaged",
     "unsuccessful": "successful",
     "disabled": "enabled",
     "inactive": "active",
     "offline": "online",
     "absent": "present",
+    "missing": "present",
     "insufficient": "sufficient",
+    "incomplete": "complete",
+    "incorrect": "correct",
+    "wrong": "correct",
+    "invalid": "valid",
+    "expired": "valid",
+    "intact": "damaged",
+    "out of order": "working",
+    "out of service": "working",
+    "out of action": "working",
+    "broken": "working",
+    "defective": "working",
+    "faulty": "working",
+    "failed": "worked",
+    "stopped": "running",
+    "closed": "open",
+    "shut": "open",
+    "empty": "full",
+    "ignored": "followed",
+    "rejected": "approved",
+    "refused": "approved",
+    "declined": "approved",
+    "false": "true",
 }
+_OPPOSITE = re.compile(
+    r"(?P<verb>\b(?:was|were|is|are|been|be|remained|stayed|had|has|have|kept)\b|: )"
+    r"(?P<adverbs>(?:\s*\b(?:\w+ly|not|still|also|then|again|already|never|all|both|in fact)\b)*)"
+    rf"\s*\b(?P<word>{'|'.join(_OPPOSITES)}|un(?!it|der|cover|load|veil|plug)\w{{3,}}(?:ed|able))\b"
+    r"(?!\s+(?:to|by)\b)",
+    re.IGNORECASE,
+)
+_FAILED = re.compile(
+    r"(?<!\ba )(?<!\bthe )(?<!\bof )(?<!\bevery )\bfailed\b(?! to\b|\s*$)(?=[.,;]|$)"
+)
+_NOUGHT = re.compile(r":\s+(?:0|zero|nil)\s*$", re.IGNORECASE)
+_LIGHT_VERBS = frozenset(map(key, "use make give take exist find available place carry".split()))
 _VERB = re.compile(
     r"\b(?:was|were|is|are|has|have|had|did|does|do|will|can|could|\w{3,}ed|went|began|broke|left|"
     r"lost|took|held|sent|saw|rose|fell|came|led|found|told|paid)\b",
@@ -112,6 +144,24 @@ def claims_of(document: str, sections: Sequence[Mapping[str, Any]]) -> list[Clai
     return found
 
 
+def labels_of(plain: str) -> dict[str, frozenset[str]]:
+    """Which of its kind the sentence is about: `Gate 7 was opened` says `{"gate": {"7"}}`."""
+    found: dict[str, frozenset[str]] = {}
+    for m in _subject_labels(plain):
+        noun = key(m["noun"])
+        found[noun] = found.get(noun, frozenset()) | {m["label"]}
+    return found
+
+
+def _subject_labels(plain: str) -> Iterator[re.Match[str]]:
+    verb = _VERB.search(plain, 1)
+    for m in LABEL.finditer(plain, 0, verb.start() if verb else len(plain)):
+        after = next(iter(words_of(plain[m.end() :].split(":")[0])), "")
+        closed = not after or after.lower() in STOP_WORDS or _VERB.fullmatch(after)
+        if closed and m["noun"].lower() not in STOP_WORDS:
+            yield m
+
+
 def topics(claims: Iterable[Claim]) -> list[str]:
     """The distinct texts to embed for a comparison of these claims."""
     return list(dict.fromkeys(point.topic for claim in claims for point in claim.points))
@@ -137,10 +187,21 @@ def _claim(document: str, section: Mapping[str, Any], sentence: Sentence) -> Cla
 
 def is_negated(text: str) -> bool:
     """Whether a clause denies what it says."""
-    text = _NOT_NEGATION.sub(" ", text)
-    words = {word.lower() for word in words_of(text)}
-    negators = len(_NEGATION.findall(text)) + len(words & _NEGATED_WORDS.keys())
+    text, turned = _positive(_NOT_NEGATION.sub(" ", text))
+    negators = len(_NEGATION.findall(text)) + len(_NOUGHT.findall(text)) + turned
     return negators % 2 == 1
+
+
+def _positive(text: str) -> tuple[str, int]:
+    """The text with `was out of order` as `was working`, and how often that turned its sense."""
+
+    def turn(m: re.Match[str]) -> str:
+        word = m["word"].lower()
+        return f"{m['verb']}{m['adverbs']} {_OPPOSITES.get(word, word.removeprefix('un'))}"
+
+    text, turned = _OPPOSITE.subn(turn, text)
+    text, failed = _FAILED.subn("worked", text)
+    return text, turned + failed
 
 
 def _subject_and_predicate(plain: str) -> tuple[str, str]:
@@ -156,7 +217,8 @@ def _subject_and_predicate(plain: str) -> tuple[str, str]:
 
 def _points(sentence: Sentence) -> Iterator[Point]:
     plain = sentence.plain
-    values = values_of(plain)
+    named = {m.start("label") for m in _subject_labels(plain)}
+    values = [v for v in values_of(plain) if v.kind != "number" or v.at not in named]
     clauses = _clauses(plain, values)
     for value in values:
         start, end = next(((s, e) for s, e in clauses if s <= value.at < e), (0, len(plain)))
@@ -183,21 +245,27 @@ def _value_point(plain: str, value: Value, values: list[Value], start: int, end:
 
 def _polarity_point(plain: str, start: int, end: int) -> Point | None:
     clause = plain[start:end].strip(" ,;:.")
-    keys = keys_of(" ".join(_NEGATED_WORDS.get(w.lower(), w) for w in words_of(clause)))
+    positive, _ = _positive(clause)
+    keys = keys_of(positive)
+    negated = is_negated(clause)
+    core = tuple(k for k in keys if k not in _LIGHT_VERBS)
+    if negated and len(core) >= CLAUSE_KEYS_MIN:
+        keys = core
     if len(keys) < CLAUSE_KEYS_MIN:
         return None
-    negated = is_negated(clause)
-    topic = _tidy(_NEGATION.sub(" ", clause))
+    topic = _tidy(_NEGATION.sub(" ", positive))
     return Point("negation", clause, "not" if negated else "so", None, topic, keys, negated)
 
 
 def _clauses(plain: str, values: list[Value]) -> list[tuple[int, int]]:
     """Cut at conjunctions and commas where both sides say something of their own."""
     taken = [(v.at, v.at + len(v.raw)) for v in values if v.kind != "cause"]
+    starts = {v.at for v in values if v.kind in {"time", "date", "duration", "number"}}
     clauses: list[tuple[int, int]] = []
     start = 0
     for match in _BREAK.finditer(plain):
         inside = any(s < match.end() and match.start() < e for s, e in taken)
+        inside |= match.end() in starts and match[0].strip() in {"after", "before", "until"}
         if not inside and _says(plain[start : match.start()]) and _says(plain[match.end() :]):
             clauses.append((start, match.end()))
             start = match.end()

@@ -38,15 +38,25 @@ _MONTHS = {
     )
     for name in names.split()
 }
-_WORD_NUMBERS = {
+_UNIT_NUMBERS = {
     word: number
     for number, word in enumerate(
         (
             "zero one two three four five six seven eight nine ten eleven twelve thirteen "
-            "fourteen fifteen sixteen seventeen eighteen nineteen twenty"
+            "fourteen fifteen sixteen seventeen eighteen nineteen"
         ).split()
     )
-} | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "hundred": 100, "dozen": 12}
+}
+_TENS = {
+    word: number
+    for number, word in zip(
+        range(20, 100, 10),
+        "twenty thirty forty fifty sixty seventy eighty ninety".split(),
+        strict=True,
+    )
+}
+_MULTIPLES = {"dozen": 12, "hundred": 100}
+_WORD_NUMBERS = _UNIT_NUMBERS | _TENS | _MULTIPLES
 _SCALES = {
     "thousand": 1_000,
     "k": 1_000,
@@ -64,22 +74,34 @@ _ZONES |= {"EST": -300, "EDT": -240, "CST": -360, "CDT": -300, "PST": -480, "PDT
 _CURRENCIES = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY"}
 
 _MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
-_COUNT_WORD = "|".join(_WORD_NUMBERS)
-_AMOUNT = r"(?:\d{1,3}(?:[,\u00a0\u202f' ]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
+_UNITS = "|".join(sorted(_UNIT_NUMBERS, key=len, reverse=True))
+_COUNT_WORD = (
+    rf"(?:(?:(?:{'|'.join(_TENS)})(?:[ -](?:{_UNITS}))?|{_UNITS})(?: (?:hundred|dozen))?"
+    r"|hundred|dozen)"
+)
+AMOUNT = r"(?:\d{1,3}(?:[,\u00a0\u202f' ]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
 _SCALE = r"(?:[ -]?(?P<scale>thousand|million|billion|mn|bn|[kKmM](?![\w²³])))?"
 _ISO_CURRENCY = r"USD|EUR|GBP|CHF|JPY|CAD|AUD"
 _SPAN_UNIT = (
     r"(?:milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|months?"
-    r"|years?)(?![\w²³/])"
+    r"|years?)(?![^\W\d]|[²³/]|[23]\b)"
 )
-_SPAN_NUMBER = rf"(?:{_AMOUNT}[ -]?|(?:half an|an?|{_COUNT_WORD})[ -])"
+_HALF = r" and a (?:half|quarter)"
+_SPAN_NUMBER = (
+    rf"(?:{AMOUNT}(?:{_HALF})?[ -]?|\d*[½¼¾] ?"
+    rf"|(?:half an?|a quarter of an|an?|{_COUNT_WORD}(?:{_HALF})?)[ -])"
+)
 
 _MONEY = re.compile(
-    rf"(?:(?P<symbol>[$€£¥])\s?|\b(?P<before>{_ISO_CURRENCY})\s?)(?P<amount>{_AMOUNT}){_SCALE}"
-    rf"|(?P<amount2>{_AMOUNT})(?:[ -]?(?P<scale2>thousand|million|billion))?"
+    rf"(?:(?P<sign>(?<!\w)[-−–])?(?P<symbol>[$€£¥])\s?|\b(?P<before>{_ISO_CURRENCY})\s?)(?P<amount>{AMOUNT}){_SCALE}"
+    rf"|(?P<amount2>{AMOUNT})(?:[ -]?(?P<scale2>thousand|million|billion))?"
     rf"\s?(?P<after>[€£]|(?:{_ISO_CURRENCY}|euros?|dollars|pounds)\b)"
 )
-_PERCENT = re.compile(rf"(?P<amount>{_AMOUNT}|\b(?:{_COUNT_WORD}))\s?(?:%|per ?cent\b)")
+SIGN = r"(?P<sign>(?<![\w.,/)%°-])(?:[-−–]|minus )(?=\w))?"
+_PERCENT = re.compile(
+    rf"{SIGN}(?P<amount>{AMOUNT}|\b(?:{_COUNT_WORD}))"
+    r"\s?(?:%|per ?cent\b)(?P<points>[ -]points?)?"
+)
 _VERSION = re.compile(
     r"\b(?:(?i:version|release)\s+v?(?P<named>\d+(?:\.\d+)*)|v(?P<short>\d+(?:\.\d+)*)"
     r"|(?P<dotted>\d+\.\d+\.\d+(?:[-+][\w.]+)?))\b(?!\.\d)"
@@ -94,6 +116,9 @@ _MONTH_FIRST = re.compile(
     rf"\b(?P<m>{_MONTH})\.?\s+(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\b(?!:)(?:,?\s+(?P<y>\d{{4}}))?",
     re.IGNORECASE,
 )
+_YEAR_ONLY = re.compile(
+    r"\b(?:in|since|until|of|by|before|after|year)\s+(?P<y>(?:19|20)\d\d)\b(?![-.,:]?\d|\s\w+s\b)"
+)
 _MONTH_ONLY = re.compile(rf"\b(?P<m>{_MONTH})\s+(?P<y>\d{{4}})\b", re.IGNORECASE)
 _SLASHED = re.compile(r"\b\d{1,2}[/.]\d{1,2}[/.]\d{2,4}\b")
 _WEEKDAY = re.compile(r"\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b")
@@ -107,10 +132,16 @@ _TIME = re.compile(
 )
 _NAMED_TIME = re.compile(r"\b(?:noon|midday|midnight)\b", re.IGNORECASE)
 _DURATION = re.compile(
-    rf"\b(?P<all>{_SPAN_NUMBER}{_SPAN_UNIT}(?:(?:,?\s+and|,)?\s*{_AMOUNT}[ -]?{_SPAN_UNIT})*)",
+    rf"(?<![\w.,])(?P<all>{_SPAN_NUMBER}{_SPAN_UNIT}(?:{_HALF})?"
+    rf"(?:(?:,?\s+and|,)?\s*(?:{AMOUNT}[ -]?|{_COUNT_WORD} ){_SPAN_UNIT})*)",
     re.IGNORECASE,
 )
-_SPAN = re.compile(rf"(?P<number>{_SPAN_NUMBER})(?P<unit>{_SPAN_UNIT})", re.IGNORECASE)
+_SPAN = re.compile(
+    rf"(?P<number>{_SPAN_NUMBER}|{_COUNT_WORD} )(?P<unit>{_SPAN_UNIT})"
+    rf"(?P<more>{_HALF})?",
+    re.IGNORECASE,
+)
+_PARTS = {"half": "0.5", "quarter": "0.25", "½": "0.5", "¼": "0.25", "¾": "0.75"}
 _GRADE = re.compile(r"\b(?P<scale>SEV|P|Severity|Priority)[- ]?(?P<grade>[0-5])\b", re.IGNORECASE)
 _SEVERITY_WORD = re.compile(
     r"\bseverity\b[^.;\d]{0,40}?\b(?P<word>low|minor|medium|moderate|high|major|severe|critical)\b"
@@ -119,12 +150,12 @@ _SEVERITY_WORD = re.compile(
 )
 _IDENTIFIER = re.compile(r"\b(?:[A-Z]{1,8}-\d[\w-]*|\d+(?:\.\d+){3}|[0-9a-f]{8}-[0-9a-f-]{27})\b")
 _NUMBER = re.compile(
-    rf"(?<![\w.,/-])(?P<amount>(?:{_AMOUNT})(?![\d.,]*\d)"
+    rf"{SIGN}(?<![\w.,/])(?<!\w-)(?<![\d%°][-–])(?P<amount>(?:{AMOUNT})(?![\d.,]*\d|[-–]\d)"
     rf"|(?i:{_COUNT_WORD})\b|(?:[Nn]o|[Nn]one of the)\b)"
     rf"(?! (?:longer|later|one)\b){_SCALE}(?![:/]\d|st\b|nd\b|rd\b|th\b)"
 )
 _NOBODY = re.compile(r"\b(?P<raw>nobody|no one|no-one)\b", re.IGNORECASE)
-_OF_TOTAL = re.compile(rf" (?:out )?of (?:the |all )?{_AMOUNT}(?= )")
+_OF_TOTAL = re.compile(rf" (?:out )?of (?:the |all )?{AMOUNT}(?= )")
 _UNIT_WORD = re.compile(r"[ -]?([^\W\d_][\w²³'’-]*|%)")
 _QUALIFIERS = (
     (
@@ -170,15 +201,15 @@ class Value:
     about: tuple[str, ...] = ()
 
 
-def _qualifier(text: str, at: int) -> str:
+def qualifier_of(text: str, at: int) -> str:
     before = text[max(0, at - 20) : at]
     return next((name for name, pattern in _QUALIFIERS if pattern.search(before)), "")
 
 
-def _decimal(amount: str, scale: str | None = None) -> Decimal:
+def decimal_of(amount: str, scale: str | None = None) -> Decimal:
     lowered = amount.lower()
-    if lowered in _WORD_NUMBERS:
-        number = Decimal(_WORD_NUMBERS[lowered])
+    if lowered[0].isalpha() and not lowered.startswith("no"):
+        number = Decimal(_word_number(lowered))
     elif lowered.startswith("no"):
         number = Decimal(0)
     else:
@@ -186,7 +217,16 @@ def _decimal(amount: str, scale: str | None = None) -> Decimal:
     return number * _SCALES[scale.lower()] if scale else number
 
 
-def _shown(number: Decimal) -> str:
+def _word_number(words: str) -> int:
+    """`twenty-five`, `two hundred`, `three dozen`."""
+    number = 0
+    for word in re.split("[ -]", words):
+        multiple = _MULTIPLES.get(word)
+        number = (number or 1) * multiple if multiple else number + _WORD_NUMBERS.get(word, 0)
+    return number
+
+
+def shown(number: Decimal) -> str:
     return f"{number.normalize():f}"
 
 
@@ -196,17 +236,18 @@ def _money(text: str) -> Iterator[Value]:
         written = {"euro": "EUR", "euros": "EUR", "dollars": "USD", "pounds": "GBP"}
         currency = _CURRENCIES.get(symbol) or written.get(symbol) or symbol
         scale = m["scale"] or m["scale2"]
-        amount = _decimal(m["amount"] or m["amount2"], scale)
-        qualifier = _qualifier(text, m.start())
-        shown = f"{currency} {_shown(amount)}"
-        yield Value("money", m[0].strip(), shown, m.start(), amount, (currency,), qualifier)
+        amount = decimal_of(m["amount"] or m["amount2"], scale) * (-1 if m["sign"] else 1)
+        qualifier = qualifier_of(text, m.start())
+        normal = f"{currency} {shown(amount)}"
+        yield Value("money", m[0].strip(), normal, m.start(), amount, (currency,), qualifier)
 
 
 def _percents(text: str) -> Iterator[Value]:
     for m in _PERCENT.finditer(text):
-        amount = _decimal(m["amount"])
-        qualifier = _qualifier(text, m.start())
-        yield Value("percent", m[0], f"{_shown(amount)} %", m.start(), amount, (), qualifier)
+        amount = decimal_of(m["amount"]) * (-1 if m["sign"] else 1)
+        qualifier = qualifier_of(text, m.start())
+        unit = ("points",) if m["points"] else ()
+        yield Value("percent", m[0], f"{shown(amount)} %", m.start(), amount, unit, qualifier)
 
 
 def _versions(text: str) -> Iterator[Value]:
@@ -225,6 +266,8 @@ def _dates(text: str) -> Iterator[Value]:
         text = pattern.sub(lambda match: " " * len(match[0]), text)
     for m in _MONTH_ONLY.finditer(text):
         yield Value("date", m[0], f"{m['y']}-{_MONTHS[m['m'].lower()]:02d}", m.start())
+    for m in _YEAR_ONLY.finditer(text):
+        yield Value("date", m["y"], m["y"], m.start("y"))
     for m in _SLASHED.finditer(text):
         yield Value("date", m[0], "", m.start())
     for m in _WEEKDAY.finditer(text):
@@ -240,7 +283,7 @@ def _times(text: str) -> Iterator[Value]:
         half = (m["half"] or "").lower()[:1]
         if half and int(m["h"]) <= HOURS // 2:
             minutes = minutes % 720 + (720 if half == "p" else 0)
-        yield _time(m[0].strip(), m.start(), minutes, _zone(m), _qualifier(text, m.start()))
+        yield _time(m[0].strip(), m.start(), minutes, _zone(m), qualifier_of(text, m.start()))
     for m in _NAMED_TIME.finditer(text):
         minutes = Decimal(0 if m[0].lower() == "midnight" else 720)
         yield _time(m[0], m.start(), minutes, None, "")
@@ -255,25 +298,36 @@ def _zone(m: re.Match[str]) -> int | None:
 
 
 def _time(raw: str, at: int, minutes: Decimal, zone: int | None, qualifier: str) -> Value:
-    shown = f"{int(minutes) // 60:02d}:{int(minutes) % 60:02d}"
+    normal = f"{int(minutes) // 60:02d}:{int(minutes) % 60:02d}"
     unit = () if zone is None else (str(zone),)
-    return Value("time", raw, shown, at, minutes, unit, qualifier)
+    return Value("time", raw, normal, at, minutes, unit, qualifier)
 
 
 def _durations(text: str) -> Iterator[Value]:
     for m in _DURATION.finditer(text):
         seconds = Decimal(0)
         for span in _SPAN.finditer(m["all"]):
-            number = span["number"].lower().strip(" -")
-            count = Decimal("0.5") if number == "half an" else Decimal(1)
-            if number not in {"a", "an", "half an"}:
-                count = _decimal(number)
+            count = _span_count(span["number"].lower().strip(" -"))
+            count += _part(span["more"])
             name = span["unit"].lower()
             seconds += count * _SECONDS[name if name in _SECONDS else name.rstrip("s")]
         if seconds:
-            qualifier = _qualifier(text, m.start())
-            shown = f"{_shown(seconds)} s"
-            yield Value("duration", m["all"], shown, m.start(), seconds, (), qualifier)
+            qualifier = qualifier_of(text, m.start())
+            normal = f"{shown(seconds)} s"
+            yield Value("duration", m["all"], normal, m.start(), seconds, (), qualifier)
+
+
+def _span_count(number: str) -> Decimal:
+    """How many units a span has: `3`, `two and a half`, `an`, `half an`, `2½`."""
+    whole = re.sub(r"(?: and)? ?\b(?:a )?(?:half|quarter)\b(?: of)?(?: an?)?|[½¼¾]", "", number)
+    part = _part(number)
+    if whole in {"a", "an"}:
+        return 1 + part
+    return (decimal_of(whole) if whole else Decimal(0)) + part
+
+
+def _part(text: str | None) -> Decimal:
+    return next((Decimal(part) for name, part in _PARTS.items() if name in (text or "")), Decimal())
 
 
 def _severities(text: str) -> Iterator[Value]:
@@ -299,26 +353,32 @@ def _numbers(text: str) -> Iterator[Value]:
             continue
         total = _OF_TOTAL.match(text, m.end())
         unit_end = total.end() if total else m.end()
-        words: list[str] = []
-        while (w := _UNIT_WORD.match(text, unit_end)) and len(words) < UNIT_WORDS_MAX:
-            stop = w[1].lower() in STOP_WORDS and w[1].lower() != "of"
-            if stop or (words and w[1].endswith("ed")):
-                break
-            unit_end = w.end()
-            words += [] if w[1].lower() == "of" else [w[1]]
+        words, unit_end = _counted(text, unit_end)
         if m["amount"].isalpha() and not words:
             continue
-        amount = _decimal(m["amount"], m["scale"])
+        amount = decimal_of(m["amount"], m["scale"]) * (-1 if m["sign"] else 1)
         raw = text[m.start() : unit_end]
         yield Value(
             "number",
             raw,
-            _shown(amount),
+            shown(amount),
             m.start(),
             amount,
             tuple(key(word) for word in words),
-            _qualifier(text, m.start()),
+            qualifier_of(text, m.start()),
         )
+
+
+def _counted(text: str, at: int) -> tuple[list[str], int]:
+    """The nouns that a number counts, from `at` on, and where they end."""
+    words: list[str] = []
+    while (w := _UNIT_WORD.match(text, at)) and len(words) < UNIT_WORDS_MAX:
+        stop = w[1].lower() in STOP_WORDS and w[1].lower() != "of"
+        if stop or (words and w[1].endswith("ed")):
+            break
+        at = w.end()
+        words += [] if w[1].lower() == "of" else [w[1]]
+    return words, at
 
 
 READERS: tuple[Callable[[str], Iterator[Value]], ...] = (

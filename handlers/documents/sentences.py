@@ -21,7 +21,9 @@ _SEPARATOR = re.compile(r"\s*\|?(?:\s*:?-{2,}:?\s*\|)*\s*:?-{2,}:?\s*\|?\s*$")
 _END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]*_]*+(?=\s+[\"'“‘(\[*_]*[A-ZÀ-Þ0-9€$£])")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|No|Nos|approx|ca|vs|etc|Inc|Ltd|Co|Fig|e\.g|i\.e|resp|"
-    r"Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)|\b[A-Z]|^\s*\d{1,2})\.$"
+    r"Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)|^\s*\d{1,2}"
+    r"|(?<!°)(?<!block )(?<!team )(?<!type )(?<!group )(?<!class )(?<!gate )(?<!site )(?<!unit )"
+    r"(?<!wing )(?<!building )(?<!plan )(?<!line )(?<!hall )(?<!zone )\b[A-Z])\.$"
 )
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)\s]*(?:\s+\"[^\"]*\")?\)")
 _EMPHASIS = re.compile(r"\*\*|__|`|(?<!\w)[*_](?=\S)|(?<=\S)[*_](?!\w)")
@@ -52,9 +54,9 @@ def split(body: str, header: tuple[str, ...] = ()) -> list[Sentence]:
         if kind == "table":
             found.extend(_table(body, lines, header))
         elif kind == "item":
-            found.extend(_bounded(body, lines[0].start, lines[-1].end, "item"))
+            found.extend(_prose(body, lines[0].start, lines[-1].end, "item"))
         else:
-            found.extend(_prose(body, lines[0].start, lines[-1].end))
+            found.extend(_prose(body, lines[0].start, lines[-1].end, "prose"))
     return found
 
 
@@ -107,13 +109,14 @@ def _kind(line: str) -> str:
     return "item" if _ITEM.match(line) or _LABELLED.match(line) else "more"
 
 
-def _prose(body: str, start: int, end: int) -> Iterator[Sentence]:
+def _prose(body: str, start: int, end: int, kind: str) -> Iterator[Sentence]:
     position = start
-    for match in _END.finditer(body, start, end):
+    item = _ITEM.match(body, start, end)
+    for match in _END.finditer(body, item.end() if item else start, end):
         if not _ABBREVIATION.search(_tail(body, position, match.end())):
-            yield from _bounded(body, position, match.end(), "prose")
+            yield from _bounded(body, position, match.end(), kind)
             position = match.end()
-    yield from _bounded(body, position, end, "prose")
+    yield from _bounded(body, position, end, kind)
 
 
 def _tail(body: str, start: int, end: int) -> str:

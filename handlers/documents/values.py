@@ -6,7 +6,7 @@ that `2026-05-04 22:10 UTC` is a date and a time and never a number.
 
 import re
 
-from handlers.documents import mentions
+from handlers.documents import mentions, quantities
 from handlers.documents.measures import READERS, Value
 
 __all__ = ["Value", "values_of"]
@@ -18,7 +18,7 @@ def values_of(plain: str) -> list[Value]:
     """All typed values of a sentence without markup, in order of appearance."""
     found = [*mentions.causes(plain), *mentions.roles(plain)]
     rest = _URL.sub(lambda match: " " * len(match[0]), plain)
-    for reader in (*READERS[:-1], mentions.quotations, READERS[-1]):
+    for reader in (*READERS[:-1], mentions.quotations, quantities.read, READERS[-1]):
         read = list(reader(rest))
         for value in read:
             end = value.at + len(value.raw)

@@ -23,9 +23,35 @@ STOP_WORDS = frozenset(
         "till to today together too total toward under until up upon us very via was we were what "
         "when where whether which while who whom whose why will with within without would yet you "
         "your approximately approx around roughly nearly almost some least altogether according "
-        "said told count counted estimate estimated say says put"
+        "said told count counted estimate estimated say says put never"
     ).split()
 )
+_IRREGULAR = {
+    "break": "broken",
+    "bring": "brought",
+    "buy": "bought",
+    "catch": "caught",
+    "choose": "chose chosen",
+    "come": "came",
+    "drive": "drove driven",
+    "fall": "fell fallen",
+    "freeze": "froze frozen",
+    "give": "gave given",
+    "grow": "grew grown",
+    "lead": "led",
+    "meet": "met",
+    "rise": "rose risen",
+    "run": "ran",
+    "see": "saw seen",
+    "shoot": "shot",
+    "sink": "sank sunk",
+    "speak": "spoke spoken",
+    "spend": "spent",
+    "stick": "stuck",
+    "strike": "struck",
+    "throw": "threw thrown",
+    "write": "wrote written",
+}
 _SYNONYMS = {
     "client": "customer",
     "outage": "incident",
@@ -90,7 +116,16 @@ _SYNONYMS = {
     "death": "die",
     "dead": "die",
     "killed": "die",
-}
+    "illness": "ill",
+    "sick": "ill",
+    "sickness": "ill",
+    "used": "use",
+    "succeed": "work",
+    "success": "work",
+    "successful": "work",
+    "successfully": "work",
+    "functional": "work",
+} | {past: verb for verb, pasts in _IRREGULAR.items() for past in pasts.split()}
 _EVENTS = {
     "start": "start begin outbreak onset",
     "detect": "detect notice alert alarm discover spot page warn observe identify aware learn",
@@ -112,6 +147,33 @@ _EVENTS = {
     "due": "due deadline plan schedule",
     "send": "send write submit post update",
 }
+_CONTRASTS = tuple(
+    frozenset(words.split())
+    for words in (
+        "north south east west northern southern eastern western",
+        "left right",
+        "upper lower top bottom",
+        "front rear",
+        "inner outer",
+        "first second third fourth last final",
+        "primary secondary backup main",
+        "minimum maximum average median peak",
+        "planned actual budgeted",
+        "morning afternoon evening",
+        "previous current next",
+        "male female",
+        "red blue green white black yellow",
+    )
+)
+_HARMS = {
+    "injury": "injure hurt harm wound burn bruise fracture concussion casualty",
+    "death": "die fatality victim",
+    "illness": "ill infect symptom hospitalise poison",
+}
+LABEL = re.compile(
+    r"\b(?P<noun>[^\W\d_]{3,})[ ](?:no\.? ?|number |#)?(?P<label>\d{1,4}|[A-Z])\b"
+    r"(?![.,:]?\d|[ ]?[%°€£]|-\w)"
+)
 
 
 def words_of(text: str) -> list[str]:
@@ -135,6 +197,19 @@ def keys_of(text: str) -> tuple[str, ...]:
 def events_of(keys: tuple[str, ...]) -> frozenset[str]:
     """The kinds of event (start, detection, end, arrival …) that the keys name."""
     return frozenset(_EVENT_OF[k] for k in keys if k in _EVENT_OF)
+
+
+def contrast(a: str, b: str) -> bool:
+    """Whether two texts name different members of a family (the east wing, the west wing)."""
+    left, right = ({word.lower() for word in words_of(text)} for text in (a, b))
+    return any(
+        left & family and right & family and not left & right & family for family in _CONTRASTS
+    )
+
+
+def harms_of(keys: tuple[str, ...]) -> frozenset[str]:
+    """The kinds of harm to persons (injury, death, illness) that the keys name."""
+    return frozenset(_HARM_OF[k] for k in keys if k in _HARM_OF)
 
 
 def _stem(word: str) -> str:
@@ -162,3 +237,4 @@ def _undoubled(stem: str) -> str:
 
 _FOLDED = {form: _stem(to) for word, to in _SYNONYMS.items() for form in (word, _stem(word))}
 _EVENT_OF = {key(word): event for event, words in _EVENTS.items() for word in words.split()}
+_HARM_OF = {key(word): harm for harm, words in _HARMS.items() for word in words.split()}

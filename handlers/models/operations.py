@@ -232,3 +232,9 @@ async def usage(command: ReportUsage, ctx: Context) -> Usage:
     since = at - timedelta(hours=command.hours)
     rows = await ctx.database.rows(store.REPORT, since, command.goal_id, ctx.owner_filter)
     return rules.usage_since(at, command.hours, rows)
+
+
+@service.starts
+async def open_provider(ctx: Context) -> None:
+    """Make the client now: reading its certificates would hold up the event loop later."""
+    provider(ctx.settings.ollama_url)

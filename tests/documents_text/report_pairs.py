@@ -22,7 +22,7 @@ from handlers.documents.comparison import Comparison, Disagreement, compare
 from handlers.documents.parsing import parse_bytes
 
 REPORTS = Path(__file__).parent / "reports"
-GROUPS = ("tuned", "held out", "fresh", "blind")
+GROUPS = ("tuned", "held out", "fresh", "blind", "second round")
 
 Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
 

@@ -10,9 +10,8 @@ import pytest
 from bus import process
 from bus.clock import Clock
 from bus.process import Health
-from bus.topology import UPLOADS
 from handlers.__main__ import load_service
-from handlers.documents import indexing, operations
+from handlers.documents import indexing
 from schemas import documents, models, supervision
 from schemas.documents import (
     INLINE_BYTES_MAX,
@@ -28,9 +27,7 @@ from schemas.documents import (
     NotIndexed,
     ReprocessDocument,
     SearchDocuments,
-    SummarizeDocuments,
     Unreadable,
-    Upload,
     UploadMissing,
     WriteArtifact,
 )
@@ -38,66 +35,18 @@ from schemas.models import ReportUsage
 from schemas.problems import Denied, IllegalMove, Malformed, NotFound, TooLarge, Unavailable
 from schemas.supervision import GetJob
 from tests.conftest import eventually
+from tests.domains.papers import (
+    BAKERY,
+    CRANE,
+    CSV,
+    HTML,
+    attach,
+    indexed,
+    pdf,
+    settled,
+    upload,
+)
 from tests.servers import free_port
-
-CRANE = b"# Harbour crane\n\nThe crane lifted 42 tonnes. The brake was worn.\n\n## Repair\n\nNew seal.\n"
-BAKERY = b"# Bakery\n\nThe oven was cleaned. Forty loaves of bread were baked before dawn.\n"
-REPORT_A = b"# Outage\n\nThe outage began at 14:05 UTC. 17 customers were affected by the outage.\n"
-REPORT_B = b"# Outage\n\nThe outage began at 14:25 UTC. 23 customers were affected by the outage.\n"
-HTML = b"<html><head><title>Pump</title></head><body><h1>Pump</h1><p>It failed.</p></body></html>"
-CSV = b"order,region,amount\n1,north,10.5\n2,south,7\n3,north,3\n"
-
-
-def attach(content, name="a.md", **fields):
-    return AttachDocument(name=name, content=content, **fields)
-
-
-def pdf(*lines):
-    """A small PDF of one page."""
-    text = " ".join(f"({line}) Tj T*" for line in lines)
-    stream = f"BT /F1 14 Tf 72 720 Td 20 TL {text} ET".encode()
-    objects = [
-        b"<< /Type /Catalog /Pages 2 0 R >>",
-        b"<< /Type /Pages /Kids [5 0 R] /Count 1 >>",
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R "
-        b"/Resources << /Font << /F1 3 0 R >> >> >>",
-    ]
-    out, offsets = b"%PDF-1.4\n", []
-    for number, body in enumerate(objects, start=1):
-        offsets.append(len(out))
-        out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
-    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    head = b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
-    tail = b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n" % (len(objects) + 1, len(out))
-    return out + head + table + tail + b"%%EOF"
-
-
-async def settled(ask, document, timeout_s=60):
-    """The document when nobody works on it any more."""
-
-    async def at_rest():
-        now = await ask(documents.get, GetDocument(id=document.id))
-        return now if now.status in ("indexed", "failed") else None
-
-    return await eventually(at_rest, timeout_s)
-
-
-async def indexed(ask, content, name="a.md", **fields):
-    document = await settled(ask, await ask(documents.attach, attach(content, name, **fields)))
-    assert document.status == "indexed", document.status_reason
-    return document
-
-
-async def upload(client, content, **announced):
-    """Put bytes where the edge would have put them."""
-    store = await client.connection.jetstream().object_store(UPLOADS)
-    name = Clock().new_id()
-    await store.put(name, content)
-    digest = hashlib.sha256(content).hexdigest()
-    fields = {"object": name, "sha256": digest, "size_bytes": len(content)}
-    return Upload(**(fields | announced))
 
 
 @pytest.mark.parametrize(
@@ -242,86 +191,6 @@ async def test_reading_again_replaces_the_sections(platform, ask):
     assert (await eventually(read_twice)).sections == document.sections
     page = await ask(documents.sections, ListSections(id=document.id))
     assert [section.ordinal for section in page.items] == list(range(document.sections))
-
-
-async def test_sections_are_found_by_words_and_by_meaning(platform, ask, ask_as):
-    crane, bakery = await indexed(ask, CRANE), await indexed(ask, BAKERY)
-    viewer = ask_as("viewer")
-
-    async def best(q, mode, **fields):
-        command = SearchDocuments(q=q, mode=mode, **fields)
-        return [found.document_id for found in (await viewer(documents.search, command)).items]
-
-    assert (await best("worn brake", "text"))[0] == crane.id
-    assert (await best("who made pastry and rolls this morning", "vector"))[0] == bakery.id
-    assert (await best("pastry and rolls from the baker", "hybrid"))[0] == bakery.id
-    assert set(await best("bread", "hybrid", document_ids=(crane.id,))) == {crane.id}
-    assert await best("bread", "text", document_ids=(crane.id,)) == []
-    assert await best("xylophone", "text") == []
-    assert len(await best("the crane or the oven", "vector", limit=1)) == 1
-
-
-@pytest.mark.parametrize("q", ["'); --", "& | ! <-> :*", '"unclosed', "-", "\\", "ünï 漢字"])
-async def test_no_query_breaks_the_search(platform, ask, q):
-    await indexed(ask, CRANE)
-    for mode in ("text", "vector", "hybrid"):
-        await ask(documents.search, SearchDocuments(q=q, mode=mode))
-
-
-async def test_claims_quote_their_sentences_exactly(platform, ask):
-    document = await indexed(ask, REPORT_A)
-    found = await ask(documents.claims, ExtractClaims(id=document.id))
-    assert found.total == len(found.items) == 2
-    text = REPORT_A.decode()
-    assert all(claim["text"] == text[claim["start"] : claim["end"]] for claim in found.items)
-    assert len((await ask(documents.claims, ExtractClaims(id=document.id, limit=1))).items) == 1
-
-
-async def test_two_reports_disagree_on_time_and_number(platform, ask):
-    one, other = await indexed(ask, REPORT_A), await indexed(ask, REPORT_B)
-    compared = await ask(documents.compare, CompareDocuments(document_ids=(one.id, other.id)))
-    values = {
-        frozenset(position["raw"] for position in each["positions"])
-        for each in compared.disagreements
-    }
-    assert frozenset({"14:05 UTC", "14:25 UTC"}) in values
-    assert any({v.split()[0] for v in pair} == {"17", "23"} for pair in values)
-    assert compared.claims == 4
-    with pytest.raises(Malformed):
-        await ask(documents.compare, CompareDocuments(document_ids=(one.id, one.id)))
-
-
-async def test_documents_with_too_many_claims_are_not_compared(platform, ask, monkeypatch):
-    monkeypatch.setattr(operations, "PAIRS_COMPARED_MAX", 2)
-    one, other = await indexed(ask, REPORT_A), await indexed(ask, REPORT_B)
-    with pytest.raises(TooLarge):
-        await ask(documents.compare, CompareDocuments(document_ids=(one.id, other.id)))
-
-
-async def test_a_summary_quotes_every_document(platform, ask):
-    one, other = await indexed(ask, CRANE), await indexed(ask, BAKERY)
-    command = SummarizeDocuments(document_ids=(one.id, other.id), sentences=3)
-    items = (await ask(documents.summarize, command)).items
-    assert {item["document_id"] for item in items} == {one.id, other.id}
-    whole = (CRANE + BAKERY).decode()
-    assert all(item["text"] in whole for item in items)
-
-
-async def test_an_artifact_keeps_its_provenance_and_can_be_found(platform, ask):
-    notes = ({"task_id": "t", "sources": [{"section": 1}]},)
-    command = WriteArtifact(title="Sum / up", body="# Sum\n\nNo pump failed.", provenance=notes)
-    written = await ask(documents.write, command, key="w")
-    assert await ask(documents.write, command, key="w") == written
-    document = await settled(ask, written)
-    assert (document.status, document.doc_type, document.title) == (
-        "indexed",
-        "artifact",
-        "Sum / up",
-    )
-    assert document.metadata == {"name": "Sum - up.md", "provenance": list(notes)}
-    content = await ask(documents.content, GetContent(id=document.id))
-    assert content.content.decode() == command.body
-    assert (await ask(documents.write, command)).id != written.id
 
 
 async def test_a_deleted_document_is_gone_but_can_be_attached_again(platform, ask):

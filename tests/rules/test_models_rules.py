@@ -106,6 +106,31 @@ def test_a_tool_call_names_an_offered_tool_and_fits_its_schema():
             rules.checked_call(name, arguments, offered)
 
 
+def test_tools_told_in_words_keep_all_of_their_schema():
+    ranged = {"$defs": {"p": {"type": "integer", "minimum": 3}},
+              "properties": {"price": {"$ref": "#/$defs/p"}}, "required": ["price"]}  # fmt: skip
+    tool = ToolOffer(name="shop.price", description="Prices", parameters=ranged)
+    told = rules.in_words(asked(tools=(tool,)))
+    assert told.tools == ()
+    assert "shop.price" in told.messages[0].content
+    assert told.messages[1:] == asked().messages
+    form = rules.compiled(told.output_schema)
+    assert form.is_valid({"tool": "shop.price", "args": {"price": 3}})
+    assert form.is_valid({"answer": "none"})
+    for bad in ({"tool": "shop.price", "args": {"price": 2}}, {"tool": "x", "args": {}}, {}):
+        assert not form.is_valid(bad)
+
+
+def test_an_answer_in_words_is_a_call_or_a_text():
+    call = '{"tool": "shop.price", "args": {"price": 3}}'
+    assert rules.out_of_words(call) == ("", [("shop.price", {"price": 3})])
+    assert rules.out_of_words('{"answer": "no"}') == ("no", [])
+    assert rules.out_of_words('{"answer": {"n": 1}}') == ('{"n":1}', [])
+    for bad in ("", "[]", "3", "{}", '{"tool": "x"}', '{"tool": "x", "args": 3}'):
+        with pytest.raises(rules.OutsideForm):
+            rules.out_of_words(bad)
+
+
 @given(st.integers(0, rules.SEED_MAX), st.floats(0, 2))
 def test_no_two_attempts_are_alike(seed, temperature):
     command = asked(seed=seed, temperature=temperature)
