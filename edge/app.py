@@ -104,15 +104,19 @@ def routes_of(asking: Asking, feed: Feed, health: Health) -> Routes:
 def compose(settings: Settings, connection: Connection, signer: Signer, health: Health) -> Edge:
     """The parts of an edge process on an open connection."""
     clock = Clock()
-    health.probes = {"nats": lambda: connection.flush(timeout=1)}
     client = Client(connection, clock)
+    asking = Asking(client, clock, signer)
+    health.probes = {
+        "nats": lambda: connection.flush(timeout=1),
+        "layers": asking.somebody_answers,
+    }
     counted = Counted(Redis.from_url(settings.redis_url.get_secret_value()))
     limiter = Limiter(counted, settings.rate_per_minute)
     authentication = Authentication(client, clock, signer, limiter)
     feed = Feed(connection)
     sockets = Sockets(feed, Tokens(connection), authentication, clock, settings.cors_origins)
     front = Front(
-        routes_of(Asking(client, clock, signer), feed, health),
+        routes_of(asking, feed, health),
         authentication,
         limiter,
         clock,

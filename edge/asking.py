@@ -4,12 +4,14 @@ import re
 from typing import Any
 
 from bus import telemetry
-from bus.client import Answer, Ask, Client
+from bus.client import Answer, Ask, Client, headers_of, request
 from bus.clock import Clock
 from bus.credentials import Signer
 from bus.envelope import Origin
 from edge.exchange import Call
+from schemas import identity
 from schemas.contract import Operation
+from schemas.principal import Principal
 from schemas.problems import Malformed
 
 TRACE_PARENT = b"traceparent"
@@ -24,6 +26,18 @@ class Asking:
         self.client = client
         self.clock = clock
         self._signer = signer
+
+    async def somebody_answers(self) -> None:
+        """Ask who we are: any answer means that handlers are there.
+
+        Raises:
+            Problem: Nobody answers.
+        """
+        principal = Principal(id="edge", kind="service")
+        origin = Origin(principal.id, self.clock.new_id())
+        deadline_ms = self.clock.unix_ms() + 1000
+        headers = headers_of(Ask(self._signer.sign(principal), origin), deadline_ms)
+        await request(self.client.connection, identity.me.subject, b"{}", headers, 1.0)
 
     async def ask(
         self,

@@ -23,6 +23,7 @@ from schemas.problems import BodyTooSlow, Malformed, TooLarge, UnsupportedMediaT
 DEPTH_MAX = 64
 BODY_S_MAX = 30.0
 LINGER_S = 2.0
+LINGER_BYTES_MAX = 1 << 30
 QUERY_FIELDS_MAX = 200
 QUERY_BYTES_MAX = 16 * 1024
 
@@ -182,12 +183,14 @@ async def discard(call: Call) -> None:
 
     Closing a connection with unread data resets it, and the client would never see the answer.
     """
+    left = int(call.exchange.header(b"content-length") or LINGER_BYTES_MAX)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_S):
-            more = True
-            while more:
+            while left > 0:
                 message = await call.receive()
-                more = message.get("more_body", False)
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 async def whole_body(call: Call, bytes_max: int) -> bytes:

@@ -34,6 +34,7 @@ from schemas.problems import (
 )
 
 PREFIX = "/api/v1"
+EVENT_STREAM = "text/event-stream"
 
 
 class Front:
@@ -77,8 +78,8 @@ class Front:
             await answers.bodiless(call.send, 204, [(b"allow", allow)])
             return
         if not found.open:
-            if self._health.draining:
-                raise Draining
+            if self._health.draining and EVENT_STREAM in (call.exchange.header(b"accept") or ""):
+                raise Draining  # what would last is better begun elsewhere
             authorise(call, found)
         call.exchange.operation = found.name
         await found.answer(call)

@@ -159,6 +159,15 @@ def ask(ask_as: Callable[..., Asker]) -> Asker:
     return ask_as("admin")
 
 
+async def look(platform: Platform, sql: str, *values: Any) -> list[Any]:
+    """Rows, read on a connection of the test's own."""
+    connection = await platform.database.connect()
+    try:
+        return list(await connection.fetch(sql, *values))
+    finally:
+        await connection.close()
+
+
 async def eventually(
     check: Callable[[], Awaitable[Any]], timeout_s: float = 20, every_s: float = 0.05
 ) -> Any:

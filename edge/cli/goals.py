@@ -100,12 +100,14 @@ async def show_result(door: Door, goal: Thing) -> None:
         output.console(error=True).print(f"[bold red]{escape(text.strip())}[/]")
         return
     given = goal["result"] or {}
-    if given.get("answer"):
-        out.print(str(given["answer"]), markup=False, style="bold")
+    answer, artifact = str(given.get("answer") or ""), given.get("artifact_id")
+    written = (await fetch(door, artifact)).decode(errors="replace") if artifact else ""
+    if answer.strip() != written.strip():
+        out.print(answer, markup=False, style="bold")
     for rows in given.get("tables") or ():
         show_table(rows)
-    if given.get("artifact_id"):
-        await show_artifact(door, given["artifact_id"])
+    if artifact:
+        await show_artifact(door, artifact, written)
     show_quality(given.get("quality") or {}, goal)
 
 
@@ -118,10 +120,9 @@ def show_table(rows: Any) -> None:
         output.console().print(output.table(rows))
 
 
-async def show_artifact(door: Door, document_id: str) -> None:
+async def show_artifact(door: Door, document_id: str, content: str) -> None:
     """The artifact as Markdown, where its parts came from, and how to fetch it."""
     document = await door.ask(documents.get, {"id": document_id})
-    content = (await fetch(door, document_id)).decode(errors="replace")
     out, err = output.console(), output.console(error=True)
     rendered = (document["media_type"] or "").startswith(TEXTS) and sys.stdout.isatty()
     out.rule(style="dim") if rendered else None

@@ -27,7 +27,8 @@ PLACEHOLDER = "…"
 _BREAK = re.compile(
     r"[;,:](?=\s)|\s+(?:and|but|so|because|while|whereas|before|after|when|who|which|until|"
     r"although|though|as)\s+|(?<!evidence)(?<!indication)(?<!sign)(?<!proof)\s+that"
-    r"(?! (?:night|day|morning|afternoon|evening|week|month|year|time|moment|point)\b)\s+|\s+[–—]\s+"
+    r"(?! (?:night|day|morning|afternoon|evening|week|month|year|time|moment|point)\b)"
+    r"\s+|\s+[–—]\s+"
 )
 _NEGATION = re.compile(
     r"\b(?:not|never|no|none|nobody|nothing|neither|nor|without|cannot|unable to|failed to|"
@@ -78,9 +79,7 @@ _OPPOSITE = re.compile(
     r"(?!\s+(?:to|by)\b)",
     re.IGNORECASE,
 )
-_FAILED = re.compile(
-    r"(?<!\ba )(?<!\bthe )(?<!\bof )(?<!\bevery )\bfailed\b(?! to\b|\s*$)(?=[.,;]|$)"
-)
+_FAILED = re.compile(r"(?<!\ba )(?<!\bthe )(?<!\bof )(?<!\bevery )\bfailed\b(?! to\b)(?=[.,;]|$)")
 _NOUGHT = re.compile(r":\s+(?:0|zero|nil)\s*$", re.IGNORECASE)
 _LIGHT_VERBS = frozenset(map(key, "use make give take exist find available place carry".split()))
 _VERB = re.compile(
@@ -156,7 +155,7 @@ def labels_of(plain: str) -> dict[str, frozenset[str]]:
 def _subject_labels(plain: str) -> Iterator[re.Match[str]]:
     verb = _VERB.search(plain, 1)
     for m in LABEL.finditer(plain, 0, verb.start() if verb else len(plain)):
-        after = next(iter(words_of(plain[m.end() :].split(":")[0])), "")
+        after = next(iter(words_of(plain[m.end() :].split(":", maxsplit=1)[0])), "")
         closed = not after or after.lower() in STOP_WORDS or _VERB.fullmatch(after)
         if closed and m["noun"].lower() not in STOP_WORDS:
             yield m

@@ -9,17 +9,23 @@ event (an alarm and its end) are never opponents.
 Everything is deterministic. A disagreement cites the exact sentences; nothing is paraphrased.
 """
 
-import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
-from operator import mul
 from typing import Any
 
-from handlers.documents.claims import Claim, Point
-from handlers.documents.compatibility import COMPARED_KINDS, comparable, compatible
-from handlers.documents.words import events_of, key, words_of
+import numpy as np
+import numpy.typing as npt
+
+from handlers.documents.claims import Claim
+from handlers.documents.compatibility import (
+    COMPARED_KINDS,
+    comparable,
+    compatible,
+    denies_harm,
+)
+from handlers.documents.likeness import Likeness, Spot, Vectors, spots_of
+from handlers.documents.words import contrast, harms_of, key, words_of
 
 DISAGREEMENTS_MAX = 200
 POINTS_MAX = 3_000
@@ -38,11 +44,12 @@ SCORE_MIN = {
     "cause": 0.45,
     "negation": 0.55,
 }
-EVENT_BONUS = 0.12
 DENIED_COUNT_SCORE = 0.5
+DENIED_CLAUSE_SCORE = 0.6
+DENIED_CLAUSE_LIKENESS_MIN = 0.4
+FLOOR = {"cause": 0.0, "severity": 0.0, "negation": DENIED_CLAUSE_LIKENESS_MIN}
 TOPIC_WORDS_MAX = 6
 
-Vectors = Mapping[str, Sequence[float]]
 _GENERIC_EFFECTS = frozenset(
     (
         "incident failur problem fire accident event delay leak breach exposur explod crash error "
@@ -97,24 +104,10 @@ class Comparison:
     only_in: Mapping[str, tuple[Claim, ...]]
 
 
-@dataclass(frozen=True)
-class _Spot:
-    """A point in its claim, with what scoring needs of it."""
-
-    claim: Claim
-    point: Point
-    events: frozenset[str]
-    order: int
-
-    @property
-    def identity(self) -> tuple[str, int]:
-        return self.claim.document, self.order
-
-
 @dataclass
 class _Pairing:
-    agreed: list[tuple[_Spot, _Spot, float]] = field(default_factory=list)
-    opposed: list[tuple[_Spot, _Spot, float]] = field(default_factory=list)
+    agreed: list[tuple[Spot, Spot, float]] = field(default_factory=list)
+    opposed: list[tuple[Spot, Spot, float]] = field(default_factory=list)
 
 
 def compare(documents: Sequence[Sequence[Claim]], vectors: Vectors | None = None) -> Comparison:
@@ -125,7 +118,7 @@ def compare(documents: Sequence[Sequence[Claim]], vectors: Vectors | None = None
         vectors: unit embeddings of `claims.topics(...)` by text; without them, words decide.
     """
     spots = [_spots(claims) for claims in documents]
-    likeness = _Likeness([spot for each in spots for spot in each], vectors or {})
+    likeness = Likeness([spot for each in spots for spot in each], vectors or {})
     whole = _Pairing()
     for left, right in combinations(spots, 2):
         pairing = _pair(left, right, likeness)
@@ -144,129 +137,154 @@ def compare(documents: Sequence[Sequence[Claim]], vectors: Vectors | None = None
     )
 
 
-class _Likeness:
-    """How much two points are about the same thing, from 0 to about 1.2."""
-
-    def __init__(self, spots: list[_Spot], vectors: Vectors) -> None:
-        self._vectors = vectors
-        counts = Counter(k for spot in spots for k in set(spot.point.keys))
-        self._weights = {k: 1 / (1 + math.log(count)) for k, count in counts.items()}
-
-    def score(self, a: _Spot, b: _Spot) -> float:
-        words = self._words(a.point.keys, b.point.keys)
-        if not words:
-            return 0.0
-        meaning = self._meaning(a.point.topic, b.point.topic)
-        score = words if meaning is None else 0.5 * words + 0.5 * meaning
-        if a.events & b.events:
-            return score + EVENT_BONUS
-        return score
-
-    def _words(self, a: tuple[str, ...], b: tuple[str, ...]) -> float:
-        shared, left, right = (self._weight(keys) for keys in (set(a) & set(b), set(a), set(b)))
-        return shared / math.sqrt(left * right) if shared else 0.0
-
-    def _weight(self, keys: set[str]) -> float:
-        return sum(self._weights[k] for k in keys)
-
-    def _meaning(self, a: str, b: str) -> float | None:
-        if a not in self._vectors or b not in self._vectors:
-            return None
-        cosine: float = sum(map(mul, self._vectors[a], self._vectors[b]))
-        return max(0.0, cosine)
-
-
-def _spots(claims: Sequence[Claim]) -> list[_Spot]:
+def _spots(claims: Sequence[Claim]) -> list[Spot]:
     pairs = [(claim, point) for claim in claims for point in claim.points]
-    usable = [(c, p) for c, p in pairs if p.kind in COMPARED_KINDS and p.normal][:POINTS_MAX]
-    return [
-        _Spot(claim, point, events_of(point.keys), order)
-        for order, (claim, point) in enumerate(usable)
-    ]
+    return spots_of(
+        [(c, p) for c, p in pairs if p.kind in COMPARED_KINDS and p.normal][:POINTS_MAX]
+    )
 
 
-def _pair(left: list[_Spot], right: list[_Spot], likeness: _Likeness) -> _Pairing:
-    pairing = _Pairing()
+def _pair(left: list[Spot], right: list[Spot], likeness: Likeness) -> _Pairing:
     candidates = sorted(
         _candidates(left, right, likeness), key=lambda c: (-c[2], c[0].order, c[1].order)
     )
-    settled: set[tuple[str, int]] = set()
-    for a, b, score in candidates:
-        if score < AGREEMENT_SCORE_MIN or not compatible(a.point, b.point):
-            continue
-        if a.point.kind == "negation":
-            continue  # polarity has two values only: the closest pair decides, below
-        if not {a.identity, b.identity} <= settled:
-            pairing.agreed.append((a, b, score))
-        settled |= {a.identity, b.identity}
-    for a, b, score in candidates:
-        if score < SCORE_MIN[a.point.kind] or {a.identity, b.identity} & settled:
-            continue
-        if compatible(a.point, b.point):
-            pairing.agreed.append((a, b, score))
-            settled |= {a.identity, b.identity}
-        else:
-            pairing.opposed.append((a, b, score))
-            settled |= {spot.identity for spot in _same_value(a, left)}
-            settled |= {spot.identity for spot in _same_value(b, right)}
+    pairing = _Pairing()
+    settled = _agree(candidates, pairing)
+    _oppose(candidates, pairing, settled, _repetitions([*left, *right]))
     pairing.opposed = _without_echoes(pairing.opposed)
     return pairing
 
 
+def _agree(candidates: list[tuple[Spot, Spot, float]], pairing: _Pairing) -> set[tuple[str, int]]:
+    """Take up the values that both state; polarity has two only, its closest pair decides later."""
+    settled: set[tuple[str, int]] = set()
+    for a, b, score in candidates:
+        low = score < AGREEMENT_SCORE_MIN or a.point.kind == "negation"
+        if low or not compatible(a.point, b.point):
+            continue
+        if not {a.identity, b.identity} <= settled:
+            pairing.agreed.append((a, b, score))
+        settled |= {a.identity, b.identity}
+    return settled
+
+
+def _oppose(
+    candidates: list[tuple[Spot, Spot, float]],
+    pairing: _Pairing,
+    settled: set[tuple[str, int]],
+    repeated: dict[tuple[str, str], list[Spot]],
+) -> None:
+    """Give each point that is left its nearest opponent, the nearest pairs first."""
+    partners: dict[tuple[str, int], set[str]] = {}
+    for a, b, score in candidates:
+        if score < SCORE_MIN[a.point.kind]:
+            continue
+        done = {a.identity, b.identity} & settled
+        if done and not _answers_another_part(a, b, [partners.get(spot) for spot in done]):
+            continue
+        settled |= {a.identity, b.identity}
+        if not compatible(a.point, b.point):
+            pairing.opposed.append((a, b, score))
+            settled |= _said_again((a, b), repeated)
+            continue
+        pairing.agreed.append((a, b, score))
+        if a.point.kind == "negation":
+            partners |= {a.identity: set(b.point.keys), b.identity: set(a.point.keys)}
+
+
+def _said_again(
+    pair: tuple[Spot, Spot], repeated: dict[tuple[str, str], list[Spot]]
+) -> set[tuple[str, int]]:
+    """Where the documents repeat the values of a pair."""
+    return {
+        other.identity
+        for spot in pair
+        for other in repeated.get((spot.point.kind, spot.point.normal), ())
+        if other.claim.document == spot.claim.document
+    }
+
+
 def _candidates(
-    left: list[_Spot], right: list[_Spot], likeness: _Likeness
-) -> Iterator[tuple[_Spot, _Spot, float]]:
-    by_kind: dict[str, list[_Spot]] = {}
-    for spot in right:
-        by_kind.setdefault(spot.point.kind, []).append(spot)
-    for a in left:
-        for b in by_kind.get(a.point.kind, []):
-            if comparable(a.point, b.point) and _same_event(a, b):
-                yield a, b, _scored(a, b, likeness)
+    left: list[Spot], right: list[Spot], likeness: Likeness
+) -> Iterator[tuple[Spot, Spot, float]]:
+    for kind in sorted(COMPARED_KINDS):
+        rows, columns = ([s for s in side if s.point.kind == kind] for side in (left, right))
+        if not rows or not columns:
+            continue
+        scores = likeness.scores(rows, columns)
+        hopeful = scores >= FLOOR.get(kind, AGREEMENT_SCORE_MIN)
+        if kind == "number":
+            hopeful |= _denied(rows, columns) | _denied(columns, rows).T
+        for i, j in np.argwhere(hopeful).tolist():
+            a, b = rows[i], columns[j]
+            if comparable(a.point, b.point) and _same_thing(a, b):
+                yield a, b, _scored(a, b, float(scores[i, j]))
 
 
-def _same_event(a: _Spot, b: _Spot) -> bool:
-    """Times and dates of different kinds of event are not about the same thing."""
-    if a.point.kind not in {"time", "date", "duration"} or not (a.events and b.events):
-        return True
-    return bool(a.events & b.events)
+def _denied(nobody: list[Spot], some: list[Spot]) -> npt.NDArray[np.bool_]:
+    """Where one side may deny a harm that the other counts."""
+    harms = [np.array([bool(harms_of(s.point.keys)) for s in side]) for side in (nobody, some)]
+    zeros = np.array([s.point.value is not None and s.point.value.amount == 0 for s in nobody])
+    found: npt.NDArray[np.bool_] = (harms[0] & zeros)[:, None] & harms[1][None, :]
+    return found
 
 
-def _scored(a: _Spot, b: _Spot, likeness: _Likeness) -> float:
-    score = likeness.score(a, b)
+def _same_thing(a: Spot, b: Spot) -> bool:
+    """Not two kinds of event, two gates, or two wings; nor one state at two times."""
+    kind = a.point.kind
+    if kind in {"time", "date", "duration"} and a.events and b.events and not a.events & b.events:
+        return False
+    if kind == "negation" and a.moments and b.moments and not a.moments & b.moments:
+        return False
+    if any(not a.labels[noun] & b.labels[noun] for noun in a.labels.keys() & b.labels.keys()):
+        return False
+    return kind == "cause" or not contrast(a.contrasting, b.contrasting)
+
+
+def _scored(a: Spot, b: Spot, score: float) -> float:
     if a.point.kind == "cause":
         shared = set(a.point.keys) & set(b.point.keys)
         generic = [not s.point.value or _is_generic(s.point.value.about) for s in (a, b)]
         return max(score, 0.75 if shared else 0.6 if all(generic) else 0.5 if any(generic) else 0.0)
-    if a.point.kind == "number" and _denies_count(a, b):
-        return max(score, DENIED_COUNT_SCORE)
+    if a.point.kind == "number":
+        denied = denies_harm(a.point, b.point) or denies_harm(b.point, a.point)
+        return max(score, DENIED_COUNT_SCORE) if denied else score
+    if a.point.kind == "negation" and a.point.negated != b.point.negated:
+        less, more = sorted((a.point.keys, b.point.keys), key=len)
+        if _takes_up(less, more):
+            return max(score, DENIED_CLAUSE_SCORE)
     return score
 
 
-def _denies_count(a: _Spot, b: _Spot) -> bool:
-    """`Nobody was injured` against `two employees were injured`: few words, but a clear clash."""
-    zeros = [s.point.value is not None and s.point.value.amount == 0 for s in (a, b)]
-    shared = set(a.point.keys) & set(b.point.keys) - {"person"}
-    return (
-        any(zeros) and not all(zeros) and {"injur", "die", "harm", "hospitalis"} & shared != set()
-    )
+def _takes_up(denied: tuple[str, ...], said: tuple[str, ...]) -> bool:
+    """All that is denied was said, close together: the vans were never used, informed by vans."""
+    places = [said.index(k) for k in denied if k in said]
+    return len(places) == len(denied) and max(places) - min(places) <= len(denied)
 
 
 def _is_generic(effect: tuple[str, ...]) -> bool:
     return not effect or bool(set(effect) & _GENERIC_EFFECTS)
 
 
-def _same_value(spot: _Spot, spots: list[_Spot]) -> Iterator[_Spot]:
-    """The spot and its repetitions in the same document (a summary repeats a timeline)."""
-    for other in spots:
-        same = (other.point.kind, other.point.normal) == (spot.point.kind, spot.point.normal)
-        if other is spot or (same and spot.point.kind != "negation"):
-            yield other
+def _answers_another_part(a: Spot, b: Spot, partners: list[set[str] | None]) -> bool:
+    """Informed by text message and vans: the first is confirmed, but the vans were never used."""
+    less, more = sorted((a.point.keys, b.point.keys), key=len)
+    opposed = a.point.negated != b.point.negated and _takes_up(less, more)
+    return opposed and not any(keys is None or set(less) & keys for keys in partners)
+
+
+def _repetitions(spots: list[Spot]) -> dict[tuple[str, str], list[Spot]]:
+    """The spots by kind and value (a summary repeats a timeline)."""
+    found: dict[tuple[str, str], list[Spot]] = {}
+    for spot in spots:
+        if spot.point.kind != "negation":
+            found.setdefault((spot.point.kind, spot.point.normal), []).append(spot)
+    return found
 
 
 def _without_echoes(
-    pairs: list[tuple[_Spot, _Spot, float]],
-) -> list[tuple[_Spot, _Spot, float]]:
+    pairs: list[tuple[Spot, Spot, float]],
+) -> list[tuple[Spot, Spot, float]]:
     """A pair of sentences that differ in a value need not be reported for their polarity too."""
     valued = {(a.claim.start, b.claim.start) for a, b, _ in pairs if a.point.kind != "negation"}
     return [
@@ -276,17 +294,19 @@ def _without_echoes(
     ]
 
 
-def _grouped(pairs: list[tuple[_Spot, _Spot, float]]) -> list[Disagreement]:
+def _grouped(pairs: list[tuple[Spot, Spot, float]]) -> list[Disagreement]:
     """One disagreement for all pairs that share a point (three documents make three pairs)."""
-    groups: list[dict[tuple[str, int], _Spot]] = []
+    groups: list[dict[tuple[str, int], Spot]] = []
     scores: list[float] = []
+    group_of: dict[tuple[str, int], int] = {}
     for a, b, score in pairs:
-        group = next((g for g in groups if a.identity in g or b.identity in g), None)
-        if group is None:
-            groups.append(group := {})
+        at = group_of.get(a.identity, group_of.get(b.identity, len(groups)))
+        if at == len(groups):
+            groups.append({})
             scores.append(score)
-        group.setdefault(a.identity, a)
-        group.setdefault(b.identity, b)
+        for spot in (a, b):
+            groups[at].setdefault(spot.identity, spot)
+            group_of.setdefault(spot.identity, at)
     found = [
         _disagreement(list(group.values()), score)
         for group, score in zip(groups, scores, strict=True)
@@ -294,14 +314,14 @@ def _grouped(pairs: list[tuple[_Spot, _Spot, float]]) -> list[Disagreement]:
     return sorted(found, key=lambda d: (-d.confidence, d.positions[0].start))
 
 
-def _disagreement(spots: list[_Spot], score: float) -> Disagreement:
+def _disagreement(spots: list[Spot], score: float) -> Disagreement:
     topic = _topic(spots[0], spots[1])
     confidence = round(min(0.99, 0.35 + 0.6 * score), 2)
     positions = tuple(_position(spot) for spot in spots)
     return Disagreement(topic, spots[0].point.kind, confidence, positions)
 
 
-def _position(spot: _Spot) -> Position:
+def _position(spot: Spot) -> Position:
     claim, point = spot.claim, spot.point
     return Position(
         claim.document,
@@ -315,7 +335,7 @@ def _position(spot: _Spot) -> Position:
     )
 
 
-def _topic(a: _Spot, b: _Spot) -> str:
+def _topic(a: Spot, b: Spot) -> str:
     """A short label: the words of the first topic that both share, as first written."""
     if a.point.kind in {"severity", "cause"}:
         return a.point.kind
@@ -326,7 +346,7 @@ def _topic(a: _Spot, b: _Spot) -> str:
 
 
 def _only_in(
-    documents: Sequence[Sequence[Claim]], pairs: Iterable[tuple[_Spot, _Spot, float]]
+    documents: Sequence[Sequence[Claim]], pairs: Iterable[tuple[Spot, Spot, float]]
 ) -> dict[str, tuple[Claim, ...]]:
     taken = {id(spot.claim) for a, b, _ in pairs for spot in (a, b)}
     return {

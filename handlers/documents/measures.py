@@ -20,20 +20,10 @@ MONTHS, DAYS_MAX, HOURS = 12, 31, 24
 _MONTHS = {
     name: number
     for number, names in enumerate(
-        [
-            "january jan",
-            "february feb",
-            "march mar",
-            "april apr",
-            "may",
-            "june jun",
-            "july jul",
-            "august aug",
-            "september sept sep",
-            "october oct",
-            "november nov",
-            "december dec",
-        ],
+        (
+            "january jan,february feb,march mar,april apr,may,june jun,july jul,august aug,"
+            "september sept sep,october oct,november nov,december dec"
+        ).split(","),
         start=1,
     )
     for name in names.split()
@@ -155,7 +145,11 @@ _NUMBER = re.compile(
     rf"(?! (?:longer|later|one)\b){_SCALE}(?![:/]\d|st\b|nd\b|rd\b|th\b)"
 )
 _NOBODY = re.compile(r"\b(?P<raw>nobody|no one|no-one)\b", re.IGNORECASE)
+_ANY_COUNT = rf"(?:{AMOUNT}|{_COUNT_WORD})"
+_BETWEEN = re.compile(rf"\bbetween {_ANY_COUNT} and {_ANY_COUNT}\b", re.IGNORECASE)
+_COUNTED_BEFORE = re.compile(r"(?<!\bone)(?<!\bno) (?:were|had|of (?:them|these|whom))\b")
 _OF_TOTAL = re.compile(rf" (?:out )?of (?:the |all )?{AMOUNT}(?= )")
+_PART_OF = re.compile(r" of(?! (?:them|these|whom)\b)")
 _UNIT_WORD = re.compile(r"[ -]?([^\W\d_][\w²³'’-]*|%)")
 _QUALIFIERS = (
     (
@@ -202,11 +196,13 @@ class Value:
 
 
 def qualifier_of(text: str, at: int) -> str:
+    """How exact the value at a place is: `approx`, a bound (`min`, `max`), or nothing."""
     before = text[max(0, at - 20) : at]
     return next((name for name, pattern in _QUALIFIERS if pattern.search(before)), "")
 
 
 def decimal_of(amount: str, scale: str | None = None) -> Decimal:
+    """The number that figures or words write; `no` is zero."""
     lowered = amount.lower()
     if lowered[0].isalpha() and not lowered.startswith("no"):
         number = Decimal(_word_number(lowered))
@@ -227,6 +223,7 @@ def _word_number(words: str) -> int:
 
 
 def shown(number: Decimal) -> str:
+    """A number without needless zeros or an exponent."""
     return f"{number.normalize():f}"
 
 
@@ -348,13 +345,14 @@ def _identifiers(text: str) -> Iterator[Value]:
 def _numbers(text: str) -> Iterator[Value]:
     for m in _NOBODY.finditer(text):
         yield Value("number", m[0], "0", m.start(), Decimal(0), ("person",))
+    text = _BETWEEN.sub(lambda between: " " * len(between[0]), text)
     for m in _NUMBER.finditer(text):
-        if m["amount"].isalpha() and text.startswith(" of", m.end()):
+        if m["amount"].isalpha() and _PART_OF.match(text, m.end()):
             continue
         total = _OF_TOTAL.match(text, m.end())
         unit_end = total.end() if total else m.end()
         words, unit_end = _counted(text, unit_end)
-        if m["amount"].isalpha() and not words:
+        if m["amount"].isalpha() and not words and not _COUNTED_BEFORE.match(text, m.end()):
             continue
         amount = decimal_of(m["amount"], m["scale"]) * (-1 if m["sign"] else 1)
         raw = text[m.start() : unit_end]

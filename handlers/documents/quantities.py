@@ -1,4 +1,4 @@
-"""Physical quantities: amounts with a unit of mass, length, volume, pressure, temperature, data …
+"""Physical quantities: amounts with a unit of mass, length, volume, pressure, temperature, data.
 
 Each is read as a number in the base unit of its dimension, so that 4.2 kg and 4,200 g are the same
 and 3 bar and 300 kPa too. `Value.unit` holds the dimension (`quantity/mass`) and the unit as
@@ -64,7 +64,7 @@ _FACTORS = _factors()
 _UNIT = "|".join(re.escape(unit) for unit in sorted(_FACTORS, key=len, reverse=True))
 _QUANTITY = re.compile(
     rf"{SIGN}(?<![\w.,/])(?<!\w-)(?P<amount>{AMOUNT})(?P<scale>[ ](?:thousand|million|billion))?"
-    rf"(?:[ \u00a0-]?(?P<unit>{_UNIT}(?![\w/²³]))"
+    rf"(?:[ \u00a0-]?(?P<unit>(?:{_UNIT})(?![\w/²³]))"
     r"|[ ]?(?:°|degrees?)?[ ]?(?P<degrees>(?i:celsius|centigrade|fahrenheit))\b"
     r"|[ ]?°[ ](?P<letter>[CF])\b)"
 )

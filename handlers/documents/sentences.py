@@ -25,6 +25,7 @@ _ABBREVIATION = re.compile(
     r"|(?<!°)(?<!block )(?<!team )(?<!type )(?<!group )(?<!class )(?<!gate )(?<!site )(?<!unit )"
     r"(?<!wing )(?<!building )(?<!plan )(?<!line )(?<!hall )(?<!zone )\b[A-Z])\.$"
 )
+_YES_MARK, _NO_MARK = re.compile(r"[✓✔✅☑]\ufe0f?"), re.compile(r"[✗✘❌☒]\ufe0f?")
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)\s]*(?:\s+\"[^\"]*\")?\)")
 _EMPHASIS = re.compile(r"\*\*|__|`|(?<!\w)[*_](?=\S)|(?<=\S)[*_](?!\w)")
 
@@ -163,6 +164,7 @@ def _header(lines: list[_Line]) -> tuple[tuple[str, ...], list[_Line]]:
 
 def _cells(line: str) -> list[str]:
     inner = re.sub(r"^\s*(?:>\s*)*\|?|\|?\s*$", "", line)
+    inner = _NO_MARK.sub("no", _YES_MARK.sub("yes", inner))
     return [plain_of(cell.replace("\\|", "|")) for cell in re.split(r"(?<!\\)\|", inner)]
 
 

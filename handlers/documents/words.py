@@ -5,9 +5,11 @@ and general (reports of any trade); embeddings carry what they leave out. Englis
 """
 
 import re
+from functools import cache, lru_cache
 
 STEMMED_CHARACTERS_MIN = 5
 STEM_CHARACTERS_MIN = 3
+KEYS_KEPT_MAX = 50_000
 
 WORD = re.compile(r"[^\W\d_][^\W_]*(?:['’-][^\W_]+)*|\d[\d.,:]*\d|\d")
 
@@ -165,6 +167,7 @@ _CONTRASTS = tuple(
         "red blue green white black yellow",
     )
 )
+_CONTRASTING = frozenset[str]().union(*_CONTRASTS)
 _HARMS = {
     "injury": "injure hurt harm wound burn bruise fracture concussion casualty",
     "death": "die fatality victim",
@@ -181,6 +184,7 @@ def words_of(text: str) -> list[str]:
     return WORD.findall(text)
 
 
+@lru_cache(maxsize=KEYS_KEPT_MAX)
 def key(word: str) -> str:
     """The folded stem of a word."""
     lowered = re.sub(r"['’]s?$", "", word.lower())
@@ -199,12 +203,15 @@ def events_of(keys: tuple[str, ...]) -> frozenset[str]:
     return frozenset(_EVENT_OF[k] for k in keys if k in _EVENT_OF)
 
 
-def contrast(a: str, b: str) -> bool:
-    """Whether two texts name different members of a family (the east wing, the west wing)."""
-    left, right = ({word.lower() for word in words_of(text)} for text in (a, b))
-    return any(
-        left & family and right & family and not left & right & family for family in _CONTRASTS
-    )
+def contrasting(text: str) -> frozenset[str]:
+    """The words of a text that have counterparts (east, first, planned …)."""
+    return _CONTRASTING & {word.lower() for word in words_of(text)}
+
+
+@cache
+def contrast(a: frozenset[str], b: frozenset[str]) -> bool:
+    """Whether two sets of such words name different members of a family (east and west)."""
+    return any(a & family and b & family and not a & b & family for family in _CONTRASTS)
 
 
 def harms_of(keys: tuple[str, ...]) -> frozenset[str]:

@@ -23,7 +23,14 @@ def between(*texts: str) -> Comparison:
 
 @pytest.mark.parametrize(
     ("group", "precision", "recall"),
-    [("tuned", 0.95, 0.95), ("held out", 0.9, 0.9), ("fresh", 0.9, 0.8), ("blind", 0.9, 0.9)],
+    [
+        ("tuned", 0.95, 0.95),
+        ("held out", 0.95, 0.95),
+        ("fresh", 0.95, 0.95),
+        ("blind", 0.95, 0.9),
+        ("second round", 0.95, 0.95),
+        ("blind, second round", 0.9, 0.7),
+    ],
 )
 def test_disagreements_of_report_pairs_are_found_with_the_real_embeddings(
     embed: Embed, group: str, precision: float, recall: float
@@ -71,6 +78,18 @@ def test_different_events_at_different_times_are_no_disagreement() -> None:
     assert result.disagreements == ()
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("Lift 1 stopped at 14:05.", "Lift 2 stopped at 14:20."),
+        ("The east wing was dark for 25 minutes.", "The west wing was dark for 40 minutes."),
+        ("The first alarm rang at 9:00.", "The second alarm rang at 9:10."),
+    ],
+)
+def test_two_things_of_a_kind_are_not_confused(left: str, right: str) -> None:
+    assert between(left, right).disagreements == ()
+
+
 def test_the_same_event_at_different_times_is_one() -> None:
     result = between(
         "The problem was detected at 14:05 by monitoring.",
@@ -90,6 +109,13 @@ def test_the_same_event_at_different_times_is_one() -> None:
         ("More than 500 parcels burned.", "The fire burned 612 parcels; 612 parcels were lost."),
         ("Some $1.2 million was paid.", "In total $1,204,331 was paid."),
         ("The bridge was closed on 3 May.", "The bridge was closed on 2025-05-03."),
+        ("The outage lasted three and a half hours.", "The outage lasted 3 h 30 min."),
+        ("The outage lasted 1h30m.", "The outage took an hour and a half."),
+        ("The tank held 4.2 kg of salt.", "The tank held 4,200 g of salt."),
+        ("The oven reached 212 °F.", "The oven reached 100 °C."),
+        ("Twenty-five people were evacuated.", "25 people were evacuated."),
+        ("Between 5 and 7 people were hurt.", "Six people were hurt."),
+        ("The door was not locked.", "The door was unlocked."),
     ],
 )
 def test_other_ways_to_say_the_same_are_no_disagreement(left: str, right: str) -> None:
@@ -103,6 +129,13 @@ def test_other_ways_to_say_the_same_are_no_disagreement(left: str, right: str) -
         ("The repair lasted 47 minutes.", "The repair lasted two hours.", "duration"),
         ("1,240 orders failed.", "1,310 orders failed.", "number"),
         ("12% of orders failed.", "21 percent of orders failed.", "percent"),
+        ("The store rose to -9 °C.", "The store rose to -4 °C.", "number"),
+        ("The store was at -4 °C.", "The store was at 4 °C.", "number"),
+        ("The outage lasted 3 h 30 min.", "The outage lasted 4 h 15 min.", "duration"),
+        ("Nobody became ill.", "Cases of illness: 16", "number"),
+        ("People were told by loudspeaker vans.", "Loudspeaker vans were never used.", "negation"),
+        ("The camera was working.", "The camera was out of order.", "negation"),
+        ("The rollback failed.", "The rollback succeeded.", "negation"),
         ("Damage amounts to €5,000.", "Damage amounts to 7,500 euros.", "money"),
         ("The bridge was closed on 3 May.", "The bridge was closed on 5 May 2025.", "date"),
         ("Backups were encrypted.", "Backups were not encrypted.", "negation"),

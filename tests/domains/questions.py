@@ -8,6 +8,7 @@ from schemas.models import (
     Message,
     ToolOffer,
 )
+from tests.conftest import look
 
 FRUIT = {
     "type": "object",
@@ -46,4 +47,4 @@ async def lane(client, stream_id):
 
 
 async def usage_rows(platform):
-    return await platform.database.pool.fetch("SELECT * FROM models.llm_usage")
+    return await look(platform, "SELECT * FROM models.llm_usage")

@@ -34,7 +34,7 @@ from schemas.documents import (
 from schemas.models import ReportUsage
 from schemas.problems import Denied, IllegalMove, Malformed, NotFound, TooLarge, Unavailable
 from schemas.supervision import GetJob
-from tests.conftest import eventually
+from tests.conftest import eventually, look
 from tests.domains.papers import (
     BAKERY,
     CRANE,
@@ -69,7 +69,8 @@ async def test_a_file_is_read_as_what_it_is(platform, ask, name, content, kind, 
 
 async def test_every_state_on_the_way_is_one_event(platform, ask):
     document = await indexed(ask, CRANE)
-    rows = await platform.database.pool.fetch(
+    rows = await look(
+        platform,
         "SELECT type FROM mcp_documents.events WHERE aggregate_id = $1 ORDER BY aggregate_version",
         document.id,
     )
@@ -84,7 +85,7 @@ async def test_the_same_file_of_the_same_owner_is_the_same_document(platform, as
     )
     assert {other.id for other in others} == {first.id}
     assert (await ask_as("developer")(documents.attach, attach(CRANE))).id != first.id
-    [row] = await platform.database.pool.fetch("SELECT count(*) AS blobs FROM documents.blobs")
+    [row] = await look(platform, "SELECT count(*) AS blobs FROM documents.blobs")
     assert row["blobs"] == 1
 
 
@@ -145,8 +146,8 @@ async def test_a_file_that_cannot_be_read_says_why(platform, ask, name, content,
     assert words in document.status_reason
     with pytest.raises(NotIndexed):
         await ask(documents.claims, ExtractClaims(id=document.id))
-    [row] = await platform.database.pool.fetch(
-        "SELECT status, attempts FROM ops.jobs WHERE kind = 'documents.ingest'"
+    [row] = await look(
+        platform, "SELECT status, attempts FROM ops.jobs WHERE kind = 'documents.ingest'"
     )
     assert (row["status"], row["attempts"]) == ("succeeded", 1)
 
@@ -210,7 +211,7 @@ async def test_a_deleted_document_is_gone_but_can_be_attached_again(platform, as
     with pytest.raises(NotFound):
         await ask(documents.delete, DeleteDocument(id=Clock().new_id()))
     assert (await ask(documents.search, SearchDocuments(q="crane"))).items == ()
-    assert (await platform.database.pool.fetchval("SELECT count(*) FROM documents.blobs")) == 0
+    assert (await look(platform, "SELECT content_hash FROM documents.blobs")) == []
     assert (await indexed(ask, CRANE)).id != document.id
 
 
@@ -268,7 +269,7 @@ async def test_a_document_too_long_for_one_job_is_finished_by_others(platform, a
     document = await ask(documents.attach, attach(CRANE))
 
     async def three_jobs():
-        rows = await platform.database.pool.fetch("SELECT id FROM ops.jobs")
+        rows = await look(platform, "SELECT id FROM ops.jobs")
         return len(rows) >= 3
 
     await eventually(three_jobs)
@@ -293,7 +294,7 @@ async def test_without_the_model_server_a_document_is_found_by_its_words(
     async with without_models(settings) as platform:
         document = await indexed(ask, CRANE)
         assert "no vectors" in document.status_reason
-        [job] = await platform.database.pool.fetch("SELECT status, attempts FROM ops.jobs")
+        [job] = await look(platform, "SELECT status, attempts FROM ops.jobs")
         assert (job["status"], job["attempts"]) == ("succeeded", 2)
         found = await ask(documents.search, SearchDocuments(q="which brake was it", mode="hybrid"))
         assert found.items[0].document_id == document.id
@@ -316,10 +317,10 @@ async def test_a_worker_that_starts_again_continues_where_it_was(
             return now.status == "sectioned"
 
         await eventually(cut)
-        ids = await platform.database.pool.fetch("SELECT id FROM mcp_documents.sections")
+        ids = await look(platform, "SELECT id FROM mcp_documents.sections")
     services = [load_service(domain) for domain in ("documents", "models")]
     async with process.answering(settings, services, Health("test")) as running:
         done = await settled(ask, document)
         assert (done.status, done.status_reason, done.version) == ("indexed", None, 5)
-        pool = running.platform.database.pool
-        assert await pool.fetch("SELECT id FROM mcp_documents.sections") == ids
+        again = await look(running.platform, "SELECT id FROM mcp_documents.sections")
+        assert again == ids

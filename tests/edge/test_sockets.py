@@ -161,14 +161,14 @@ async def test_a_bad_frame_is_an_error_and_not_the_end(watch: Any) -> None:
 async def test_a_slow_reader_is_closed_with_its_position_and_hinders_nobody(
     http: Any, watch: Any, edge: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "QUEUE_MAX", 4)
+    monkeypatch.setattr(watching, "QUEUE_MAX", 32)
     async with watch() as slow, watch() as quick:
         slow_id = (await slow.next("hello"))["conn"]
         for socket in (slow, quick):
             await socket.send(op="subscribe", topics=["agents.status"])
             await socket.next("subscribed")
         [outbox] = [s.outbox for s in edge.edge.sockets._open if s.id == slow_id]
-        for number in range(10):
+        for number in range(80):
             outbox.put(json.dumps({"op": "noise", "n": number}))
         with pytest.raises(ConnectionClosed) as closed:
             await slow.next("never")
