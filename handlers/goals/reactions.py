@@ -36,6 +36,7 @@ from schemas.goals import (
     TaskStarted,
     TaskSucceeded,
 )
+from schemas.principal import Principal
 
 INDEX_WAIT_S = 60.0
 INDEX_POLL_S = 0.25
@@ -140,8 +141,13 @@ async def ask_agent(task: Task, goal: Goal, ctx: Context) -> Run | None:
         capabilities=task.capabilities, brief=brief, task_id=task.id, goal_id=goal.id,
         owner_id=goal.owner_id,
     )  # fmt: skip
+    owner = Principal(
+        id=goal.owner_id, kind="service", roles=ctx.principal.roles, via="bus"
+    )  # one actor, whether a job or a sweep asks: a key belongs to its actor
     try:
-        return await ctx.call(agents.assign, command, key=f"{task.id}/{task.attempt}")
+        return await ctx.as_principal(owner).call(
+            agents.assign, command, key=f"{task.id}/{task.attempt}"
+        )
     except NoAgentFree:
         return None
 

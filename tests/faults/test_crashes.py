@@ -58,7 +58,9 @@ async def check_invariants(ask, goal_id):
     calls = (await ask(tools.invocations, ListInvocations(goal_id=goal_id, limit=200))).items
     done = [call.task_id for call in calls if call.status == "succeeded"]
     computed = [task.id for task in tasks if hasattr(task.brief.steps[0], "tool")]
-    assert sorted(done) == sorted(computed)
+    assert sorted(done) == sorted(computed), [
+        (c.id, c.task_id, c.status, c.attempts, c.error) for c in calls
+    ]
     for event_type, count in (("goals.completed", 1), ("goals.task_succeeded", len(tasks))):
         asked = QueryEvents(correlation_id=goal_id, type=event_type, limit=200)
         assert len((await ask(events.query, asked)).items) == count
