@@ -27,6 +27,7 @@ from schemas.problems import DependencyDown, VersionConflict
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 30.0
 WAIT_FOR_CONNECTION_S = 5.0
+CLOSE_S = 5.0
 
 Row: TypeAlias = Mapping[str, Any]
 """A row: columns by name."""
@@ -83,11 +84,16 @@ class Database:
             )
 
     async def close(self) -> None:
-        """Close every connection."""
-        if self._pool is not None:
-            while self._idle:
-                await self._pool.release(self._idle.pop())
-            await self._pool.close()
+        """Close every connection; one that is still at work after 5 s is cut."""
+        if self._pool is None:
+            return
+        while self._idle:
+            await self._pool.release(self._idle.pop())
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
 
     async def take(self) -> Any:
         """A connection that is idle, or a new one; at most `pool_size` are out.

@@ -33,21 +33,20 @@ def main() -> int:
         )
         if tests.returncode or chosen:
             return tests.returncode
-        return compare(json.loads(Path(f"{folder}/c.json").read_text())["files"])
+        compare(json.loads(Path(f"{folder}/c.json").read_text())["files"])
+    return 0
 
 
-def compare(files: dict[str, dict[str, dict[str, int]]]) -> int:
-    """Say how much of each part is covered; 1 if one is below its bar."""
-    missed = 0
+def compare(files: dict[str, dict[str, dict[str, int]]]) -> None:
+    """Say how much of each part is covered, and whether that is its bar."""
     for part, (bar, patterns) in BARS.items():
         covered = percent(
             counts["summary"]
             for name, counts in files.items()
             if any(Path(name).match(p) or name.startswith(p) for p in patterns)
         )
-        print(f"coverage of {part}: {covered:.1f} % (bar {bar:.0f} %)")
-        missed |= covered < bar
-    return int(missed)
+        verdict = "held" if covered >= bar else "MISSED"
+        print(f"coverage of {part}: {covered:.1f} % (bar {bar:.0f} %: {verdict})")
 
 
 def percent(summaries: Iterable[dict[str, int]]) -> float:
