@@ -33,12 +33,12 @@ def main() -> int:
         )
         if tests.returncode or chosen:
             return tests.returncode
-        compare(json.loads(Path(f"{folder}/c.json").read_text())["files"])
-    return 0
+        return compare(json.loads(Path(f"{folder}/c.json").read_text())["files"])
 
 
-def compare(files: dict[str, dict[str, dict[str, int]]]) -> None:
-    """Say how much of each part is covered, and whether that is its bar."""
+def compare(files: dict[str, dict[str, dict[str, int]]]) -> int:
+    """Say how much of each part is covered; 1 if one is below its bar."""
+    missed = 0
     for part, (bar, patterns) in BARS.items():
         covered = percent(
             counts["summary"]
@@ -47,6 +47,8 @@ def compare(files: dict[str, dict[str, dict[str, int]]]) -> None:
         )
         verdict = "held" if covered >= bar else "MISSED"
         print(f"coverage of {part}: {covered:.1f} % (bar {bar:.0f} %: {verdict})")
+        missed |= covered < bar
+    return int(missed)
 
 
 def percent(summaries: Iterable[dict[str, int]]) -> float:
