@@ -10,6 +10,7 @@ unacknowledged behind a slow one.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,10 +21,11 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from bus import telemetry
-from bus.connection import connect_options
+from bus.connection import connect_options, hang_up
 from bus.settings import Settings
 
 FETCH_S = 1.0
+FLUSH_S = 2
 FETCH_FAILED_PAUSE_S = 0.5
 PENDING_MAX = 65_536
 
@@ -139,11 +141,22 @@ class BusBroker(NatsBroker):
         for subscriber in subscribers:
             if hasattr(subscriber, "stream"):
                 subscriber.running = False
-        await self.nats.flush()
+        with contextlib.suppress(NatsError):  # a server that is away sends nothing either
+            await self.nats.flush(FLUSH_S)
         for subscription in filter(None, core):
             await subscription._pending_queue.join()
         while tasks := set().union(*(pool.tasks for pool in self._all)):
             await asyncio.wait(tasks)
+
+    async def stop(self, *raised: Any) -> None:
+        """Leave the bus; while its server is away there is nothing to drain, so hang up."""
+        try:
+            await super().stop(*raised)
+        except NatsError as away:
+            telemetry.log().warning("left the bus undrained", error=str(away))
+            await hang_up(self.nats)
+            self._connection = None
+            self.config.disconnect()
 
     def _log_connection_broken(self, _: Any = None) -> Any:
         async def log(error: Exception) -> None:

@@ -284,6 +284,11 @@ def _private_output() -> int:
     return private
 
 
+# With an error its frames would go, and with them a library's objects, whose clean-up may crash
+# while the memory is used up: DuckDB's does, one time in five.
+_kept: list[BaseException] = []
+
+
 def _call(target: str, files: dict[str, Path]) -> dict[str, Any]:
     try:
         argument = json.loads(sys.stdin.buffer.read(ARGUMENT_BYTES_MAX + 1))
@@ -291,6 +296,7 @@ def _call(target: str, files: dict[str, Path]) -> dict[str, Any]:
         function: Callable[[Any, dict[str, Path]], JsonValue] = getattr(_import_alone(module), name)
         return {"answer": function(argument, files)}
     except MemoryError as error:
+        _kept.append(error)
         return {"error": ["memory", str(error)[:MESSAGE_CHARS_MAX] or "the memory is used up"]}
     except ValueError as error:
         return {"error": ["invalid", str(error)[:MESSAGE_CHARS_MAX]]}

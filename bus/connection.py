@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from nats.aio.client import Client as Connection
+
 CONNECT_TIMEOUT_S = 2
 PING_S = 3
 
@@ -16,3 +18,14 @@ def connect_options(name: str) -> dict[str, Any]:
         "ping_interval": PING_S,
         "max_outstanding_pings": 2,
     }
+
+
+async def hang_up(connection: Connection) -> None:
+    """Close for good, whether or not the server is there.
+
+    The driver would write what is pending to a socket that is gone, fail, and leave it open.
+    """
+    if not connection.is_connected:
+        connection._pending.clear()
+        connection._pending_data_size = 0
+    await connection.close()

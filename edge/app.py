@@ -9,7 +9,6 @@ connection refuses at once instead of holding requests back, so they are answere
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bus import lifecycle, telemetry
 from bus.client import Client
 from bus.clock import Clock
-from bus.connection import connect_options
+from bus.connection import connect_options, hang_up
 from bus.credentials import Signer, ensure_signing_keys
 from bus.lifecycle import Health, PrivateServer
 from bus.settings import Settings
@@ -196,8 +195,7 @@ class Running:
             await self.server.end()
         finally:
             edge.journal.write()
-            with contextlib.suppress(Exception):  # the bus may be gone; nothing is pending on it
-                await edge.connection.close()
+            await hang_up(edge.connection)
             await edge.counted.close()
 
 

@@ -19,7 +19,7 @@ import httpx
 from ollama import AsyncClient, ResponseError
 from pydantic import ValidationError
 
-from handlers.models import rules
+from handlers.models import forms, rules
 from schemas.contract import Json, Problem
 from schemas.models import ContextExceeded, GenerateText, Model, ModelUnknown
 from schemas.problems import OutsideSchema, Unavailable, Upstream
@@ -223,7 +223,7 @@ def problem_of(refused: ResponseError, model: str) -> Exception:
     if refused.status_code in BUSY:
         return Unavailable(f"The model server takes no more: {said}")
     if "no valid answer" in said:
-        return rules.OutsideForm(said)
+        return forms.OutsideForm(said)
     if refused.status_code != BAD_REQUEST:
         return Upstream(f"The model server failed: {said}")
     return refusal(said, model)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import jsonschema_rs
 
 from bus.context import Context
-from handlers.models import rules, service, store
+from handlers.models import forms, rules, service, store
 from handlers.models.ollama import Provider, Said, provider
 from schemas import models
 from schemas.contract import Json, Page
@@ -86,8 +86,8 @@ def form_of(command: GenerateText) -> Form:
     """The compiled schemas of the request."""
     output = command.output_schema
     return Form(
-        rules.compiled(output) if output is not None else None,
-        {tool.name: rules.compiled(tool.parameters) for tool in command.tools},
+        forms.compiled(output) if output is not None else None,
+        {tool.name: forms.compiled(tool.parameters) for tool in command.tools},
     )
 
 
@@ -127,13 +127,13 @@ async def fitting_answer(
     for attempt in range(ATTEMPTS):
         try:
             sampled = options | rules.sampling(command, attempt)
-            told = rules.in_words(command) if command.tools and attempt else command
+            told = forms.in_words(command) if command.tools and attempt else command
             said = await ask(model, told, sampled, form, ctx)
             spent = spent.plus(said)
             if told is not command:
-                said.text, said.calls = rules.out_of_words(said.text)
+                said.text, said.calls = forms.out_of_words(said.text)
             value, calls = checked(said, form)
-        except rules.OutsideForm as outside:
+        except forms.OutsideForm as outside:
             reason = str(outside)
             continue
         if not form.free:
@@ -160,10 +160,10 @@ def checked(said: Said, form: Form) -> tuple[Any, tuple[ToolCall, ...]]:
     Raises:
         OutsideForm: It does not.
     """
-    calls = tuple(rules.checked_call(name, given, form.tools) for name, given in said.calls)
+    calls = tuple(forms.checked_call(name, given, form.tools) for name, given in said.calls)
     if calls or form.output is None:
         return None, calls
-    return rules.value_in(said.text, form.output), ()
+    return forms.value_in(said.text, form.output), ()
 
 
 def show(text: str, ctx: Context) -> None:

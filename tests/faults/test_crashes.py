@@ -1,10 +1,13 @@
 """kill -9 of a handlers process at each named point while a goal runs: nothing lost or doubled."""
 
 import asyncio
+import contextlib
 
+import nats
 import pytest
 
 from bus import faults
+from handlers import DOMAINS
 from schemas import agents, events, goals, tools
 from schemas.agents import Brief, ListSteps, ModelStep
 from schemas.events import QueryEvents, VerifyEvents
@@ -112,3 +115,24 @@ async def test_two_handlers_processes_share_the_work_and_one_may_die(handlers, a
 
     await eventually(completed, 60, 0.3)
     await check_invariants(ask, goal.id)
+
+
+async def announced(bus_server):
+    """Whether every domain says on the bus that it is there."""
+    connection = await nats.connect(bus_server.url)
+    replies = await connection.subscribe(connection.new_inbox())
+    await connection.publish("$SRV.PING", reply=replies.subject)
+    found = []
+    with contextlib.suppress(TimeoutError):
+        while len(found) < len(DOMAINS):
+            found.append(await replies.next_msg(timeout=1))
+    await connection.close()
+    return len(found) == len(DOMAINS)
+
+
+async def test_handlers_told_to_end_while_the_bus_is_away_end_in_order(handlers, ask, bus_server):
+    running = handlers.start()
+    await eventually(lambda: announced(bus_server), 60)
+    bus_server.kill()
+    running.terminate()
+    assert await asyncio.to_thread(running.wait, 60) == 0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.models import rules
+from handlers.models import forms, rules
 from schemas.models import ContextExceeded, GenerateText, Message, ToolOffer
 from schemas.problems import OutsideSchema, Upstream
 
@@ -87,34 +87,34 @@ def test_a_name_without_a_tag_is_the_latest():
 )
 def test_a_schema_that_cannot_be_used_is_refused(schema):
     with pytest.raises(OutsideSchema):
-        rules.compiled(schema)
+        forms.compiled(schema)
 
 
 def test_only_json_that_fits_is_a_value():
-    price = rules.compiled(PRICE)
-    assert rules.value_in('{"price": 3}', price) == {"price": 3}
+    price = forms.compiled(PRICE)
+    assert forms.value_in('{"price": 3}', price) == {"price": 3}
     for bad in ('{"price": "3"}', "{}", '{"price": 3', "", "NaN"):
-        with pytest.raises(rules.OutsideForm):
-            rules.value_in(bad, price)
+        with pytest.raises(forms.OutsideForm):
+            forms.value_in(bad, price)
 
 
 def test_a_tool_call_names_an_offered_tool_and_fits_its_schema():
-    offered = {"shop.price": rules.compiled(PRICE)}
-    assert rules.checked_call("shop.price", {"price": 1}, offered).arguments == {"price": 1}
+    offered = {"shop.price": forms.compiled(PRICE)}
+    assert forms.checked_call("shop.price", {"price": 1}, offered).arguments == {"price": 1}
     for name, arguments in (("shop.steal", {"price": 1}), ("shop.price", {"price": "1"})):
-        with pytest.raises(rules.OutsideForm):
-            rules.checked_call(name, arguments, offered)
+        with pytest.raises(forms.OutsideForm):
+            forms.checked_call(name, arguments, offered)
 
 
 def test_tools_told_in_words_keep_all_of_their_schema():
     ranged = {"$defs": {"p": {"type": "integer", "minimum": 3}},
               "properties": {"price": {"$ref": "#/$defs/p"}}, "required": ["price"]}  # fmt: skip
     tool = ToolOffer(name="shop.price", description="Prices", parameters=ranged)
-    told = rules.in_words(asked(tools=(tool,)))
+    told = forms.in_words(asked(tools=(tool,)))
     assert told.tools == ()
     assert "shop.price" in told.messages[0].content
     assert told.messages[1:] == asked().messages
-    form = rules.compiled(told.output_schema)
+    form = forms.compiled(told.output_schema)
     assert form.is_valid({"tool": "shop.price", "args": {"price": 3}})
     assert form.is_valid({"answer": "none"})
     for bad in ({"tool": "shop.price", "args": {"price": 2}}, {"tool": "x", "args": {}}, {}):
@@ -123,12 +123,12 @@ def test_tools_told_in_words_keep_all_of_their_schema():
 
 def test_an_answer_in_words_is_a_call_or_a_text():
     call = '{"tool": "shop.price", "args": {"price": 3}}'
-    assert rules.out_of_words(call) == ("", [("shop.price", {"price": 3})])
-    assert rules.out_of_words('{"answer": "no"}') == ("no", [])
-    assert rules.out_of_words('{"answer": {"n": 1}}') == ('{"n":1}', [])
+    assert forms.out_of_words(call) == ("", [("shop.price", {"price": 3})])
+    assert forms.out_of_words('{"answer": "no"}') == ("no", [])
+    assert forms.out_of_words('{"answer": {"n": 1}}') == ('{"n":1}', [])
     for bad in ("", "[]", "3", "{}", '{"tool": "x"}', '{"tool": "x", "args": 3}'):
-        with pytest.raises(rules.OutsideForm):
-            rules.out_of_words(bad)
+        with pytest.raises(forms.OutsideForm):
+            forms.out_of_words(bad)
 
 
 @given(st.integers(0, rules.SEED_MAX), st.floats(0, 2))
