@@ -176,8 +176,8 @@ async def fetch_one(subscription: Any) -> Msg | None:
         [message] = await subscription.fetch(batch=1, timeout=FETCH_S)
     except TimeoutError:
         return None
-    except (NatsError, OSError) as broken:
-        telemetry.log().debug("fetch failed", error=str(broken))
+    except Exception as broken:  # whatever it is, a subscriber that stops pulling stops for ever
+        telemetry.log().warning("fetch failed", error=repr(broken))
         await asyncio.sleep(FETCH_FAILED_PAUSE_S)
         return None
     return message

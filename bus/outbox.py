@@ -19,10 +19,10 @@ from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
 from bus import faults, telemetry
+from bus.background import forever
 from bus.context import Platform
 from bus.recording import PARTITIONS
 from bus.statement import Statement
-from schemas.contract import Problem
 
 LOCK_SPACE = 0x5350
 BATCH = 256
@@ -54,13 +54,7 @@ class Relay:
 
     async def run(self) -> None:
         """Publish; a lost database or bus is waited for."""
-        while True:
-            try:
-                await self._with_connection()
-            except (Problem, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as broken:
-                telemetry.log().warning("relay waits", error=str(broken))
-            self._lanes.clear()
-            await asyncio.sleep(RETRY_LANES_S)
+        await forever("relay", self._with_connection, RETRY_LANES_S)
 
     async def _with_connection(self) -> None:
         connection = await self._platform.database.connect()
@@ -70,6 +64,7 @@ class Relay:
                 await self._take_lanes(connection)
                 await self._until_retake(connection)
         finally:
+            self._lanes.clear()  # the locks end with the connection
             connection.terminate()
 
     async def _until_retake(self, connection: asyncpg.Connection) -> None:

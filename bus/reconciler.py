@@ -6,18 +6,17 @@ JetStream), and queues them again. `republish_events` fills an emptied stream EV
 under the old message ids.
 """
 
-import asyncio
+from functools import partial
 from typing import Any
 
-from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
 from bus import envelope, telemetry
+from bus.background import forever
 from bus.context import Platform
 from bus.envelope import Origin
 from bus.recording import partition_of
 from bus.statement import Statement
-from schemas.contract import Problem
 
 LOCK_SPACE = 0x5352
 EVERY_S = 60.0
@@ -57,18 +56,18 @@ UNPUBLISHED = Statement(
 
 async def run(platform: Platform) -> None:
     """Reconcile until cancelled; only the process that holds the lock works."""
-    while True:
-        try:
-            connection = await platform.database.connect()
-            try:
-                row = await connection.fetchrow(TAKE.text, LOCK_SPACE)
-                if row and row["taken"]:
-                    await requeue_jobs(platform)
-            finally:
-                connection.terminate()
-        except (Problem, NatsError, OSError) as broken:
-            telemetry.log().warning("reconciler waits", error=str(broken))
-        await asyncio.sleep(EVERY_S)
+    await forever("reconciler", partial(reconcile, platform), EVERY_S)
+
+
+async def reconcile(platform: Platform) -> None:
+    """One round, unless another process is at it."""
+    connection = await platform.database.connect()
+    try:
+        row = await connection.fetchrow(TAKE.text, LOCK_SPACE)
+        if row and row["taken"]:
+            await requeue_jobs(platform)
+    finally:
+        connection.terminate()
 
 
 async def requeue_jobs(platform: Platform) -> int:

@@ -12,9 +12,11 @@ service = Service("agents", layer="L02", about="Agents and their runs.")
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from bus import boundary, telemetry
+from bus import boundary
+from bus.background import forever
 from bus.boundary import Endpoint, Handler
 from bus.broker import BusBroker
 from bus.context import Context, Platform
@@ -129,18 +131,12 @@ def own_context(service: Service, platform: Platform) -> Context:
 
 
 async def sweep(service: Service, platform: Platform) -> None:
-    """Run the service's sweeps until cancelled; a failure is logged and tried again."""
+    """Run the service's sweeps until cancelled."""
 
-    async def again_and_again(seconds: float, function: Sweep) -> None:
-        while True:
-            try:
-                await function(own_context(service, platform))
-            except Exception as failure:
-                telemetry.log().warning(
-                    "sweep failed", service=service.name, sweep=function.__name__, exc_info=failure
-                )
-            await asyncio.sleep(seconds)
+    async def once(function: Sweep) -> None:
+        await function(own_context(service, platform))
 
     async with asyncio.TaskGroup() as group:
         for seconds, function in service.sweeps:
-            group.create_task(again_and_again(seconds, function))
+            name = f"{service.name}.{function.__name__}"
+            group.create_task(forever(name, partial(once, function), seconds))

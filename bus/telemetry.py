@@ -30,6 +30,9 @@ request_seconds = Histogram(
 jobs_total = Counter("portal_jobs_total", "Jobs finished.", ["job", "outcome"])
 reactions_total = Counter("portal_reactions_total", "Events reacted to.", ["durable", "outcome"])
 running = Gauge("portal_running", "Operations, reactions and jobs at work now.", ["kind"])
+background_failures_total = Counter(
+    "portal_background_failures_total", "Rounds of background work that failed.", ["work"]
+)
 outbox_pending = Gauge("portal_outbox_pending", "Messages committed and not yet published.")
 outbox_published_total = Counter("portal_outbox_published_total", "Messages published.")
 

@@ -22,6 +22,7 @@ from nats.errors import Error as NatsError
 from pydantic import ValidationError
 
 from bus import envelope, faults, subjects, telemetry
+from bus.background import forever
 from bus.context import Boundary, Context, Platform
 from bus.database import Transaction
 from bus.envelope import Origin
@@ -124,10 +125,8 @@ async def beating(message: Msg, renew: Callable[[], Awaitable[None]] | None = No
                 assert worker is not None
                 worker.cancel("lease lost")
                 return
-            except Problem:
-                continue
 
-    beats = asyncio.create_task(beat())
+    beats = asyncio.create_task(forever("beat", beat, 0))
     try:
         yield
     finally:

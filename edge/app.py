@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bus import lifecycle, telemetry
+from bus.background import forever
 from bus.client import Client
 from bus.clock import Clock
 from bus.connection import connect_options, hang_up
@@ -31,12 +32,12 @@ from edge.access import Access, Journal
 from edge.asking import Asking
 from edge.authentication import Authentication
 from edge.eventstream import EventStreamDoor
-from edge.feed import Feed
+from edge.feed import SUPERVISE_S, Feed
 from edge.limits import Counted, Limiter
 from edge.pages import DocumentDoor, FileDoor, HealthDoor, MetricsDoor
 from edge.rest import PREFIX, Front, OperationDoor
 from edge.routes import Door, Routes
-from edge.sockets import Sockets
+from edge.sockets import HEARTBEAT_S, Sockets
 from edge.streams import ResumeDoor, StreamDoor
 from edge.tokens import Tokens
 from schemas import catalogue
@@ -206,8 +207,8 @@ async def start(settings: Settings, health: Health) -> Running:
     server.task = asyncio.create_task(server.serve())
     health.probes["listening"] = server.listening
     background = [
-        asyncio.create_task(edge.feed.supervise()),
-        asyncio.create_task(edge.sockets.beat()),
+        asyncio.create_task(forever("event-feed", edge.feed.supervise, SUPERVISE_S)),
+        asyncio.create_task(forever("heartbeat", edge.sockets.beat, HEARTBEAT_S)),
     ]
     return Running(edge, server, background)
 

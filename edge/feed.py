@@ -95,6 +95,7 @@ class Feed:
         self._new_epoch: list[Callable[[str], None]] = []
         self.epoch = 0
         self.seq = 0
+        self._looked_at = 0
 
     @property
     def position(self) -> str:
@@ -113,20 +114,15 @@ class Feed:
         await self._subscribe()
 
     async def supervise(self) -> None:
-        """Replace the consumer when it is behind and does not move; runs until cancelled."""
-        while True:
-            before = self.seq
-            await asyncio.sleep(SUPERVISE_S)
-            try:
-                info = await self._connection.jetstream().stream_info(STREAM)
-                epoch = int(info.created.timestamp() * 1000) if info.created else 0
-                if epoch != self.epoch or info.state.last_seq < self.seq:
-                    await self._begin_again(epoch, info.state.last_seq)
-                elif self.seq == before < info.state.last_seq:
-                    telemetry.log().warning("event feed resumes", behind=self.seq)
-                    await self._subscribe()
-            except BROKEN as broken:
-                telemetry.log().debug("event feed waits", error=str(broken))
+        """Replace the consumer when it is behind and has not moved since the last look."""
+        before, self._looked_at = self._looked_at, self.seq
+        info = await self._connection.jetstream().stream_info(STREAM)
+        epoch = int(info.created.timestamp() * 1000) if info.created else 0
+        if epoch != self.epoch or info.state.last_seq < self.seq:
+            await self._begin_again(epoch, info.state.last_seq)
+        elif self.seq == before < info.state.last_seq:
+            telemetry.log().warning("event feed resumes", behind=self.seq)
+            await self._subscribe()
 
     async def _begin_again(self, epoch: int, seq: int) -> None:
         old = self.position

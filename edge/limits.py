@@ -243,12 +243,23 @@ class Limiter:
     async def _flush(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
-            now_us = time.time_ns() // 1000
-            verdicts = await self._verdicts([check for check, _ in batch], now_us)
-            for (_, future), verdict in zip(batch, verdicts, strict=True):
-                if not future.done():
-                    future.set_result(verdict)
+            await self._judge([check for check, _ in batch], [future for _, future in batch])
         self._flushing = None
+
+    async def _judge(
+        self, checks: Sequence[Check], waiting: Sequence[asyncio.Future[Verdict]]
+    ) -> None:
+        """Give every waiting request its verdict, or the reason why there is none."""
+        try:
+            verdicts = await self._verdicts(checks, time.time_ns() // 1000)
+        except Exception as failure:
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(failure)
+            return
+        for future, verdict in zip(waiting, verdicts, strict=True):
+            if not future.done():
+                future.set_result(verdict)
 
     async def _verdicts(self, checks: Sequence[Check], now_us: int) -> Sequence[Verdict]:
         if time.monotonic() >= self._away_until:

@@ -235,16 +235,14 @@ class Sockets:
             socket.tell(**gap_frame(Gap(old, self._feed.position)))
 
     async def beat(self) -> None:
-        """Ping every socket, and ask again for its rights; runs until cancelled."""
-        while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            for socket in tuple(self._open):
-                if socket.pings_open >= MISSED_MAX:
-                    socket.close(SILENT, "no pong")
-                    continue
-                socket.pings_open += 1
-                socket.tell("ping", position=self._feed.position)
-                await self._ask_again(socket)
+        """Ping every socket, and ask again for its rights."""
+        for socket in tuple(self._open):
+            if socket.pings_open >= MISSED_MAX:
+                socket.close(SILENT, "no pong")
+                continue
+            socket.pings_open += 1
+            socket.tell("ping", position=self._feed.position)
+            await self._ask_again(socket)
 
     async def _ask_again(self, socket: Socket) -> None:
         assert socket.key is not None

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from bus.background import forever
 from edge import sockets, topics, watching
 from edge.app import Running
 from schemas.principal import Role
@@ -178,11 +179,9 @@ async def test_a_slow_reader_is_closed_with_its_position_and_hinders_nobody(
         await quick.event_of({agent})
 
 
-async def test_a_silent_client_is_closed_4408(
-    watch: Any, edge: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sockets, "HEARTBEAT_S", 0.1)
-    edge.background.append(asyncio.create_task(edge.edge.sockets.beat()))
+async def test_a_silent_client_is_closed_4408(watch: Any, edge: Running) -> None:
+    beats = forever("heartbeat", edge.edge.sockets.beat, 0.1)
+    edge.background.append(asyncio.create_task(beats))
     async with watch() as socket:
         with pytest.raises(ConnectionClosed) as closed:
             await socket.next("never")
