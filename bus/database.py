@@ -9,6 +9,7 @@ stored answer or the inbox row; in a job each `async with` block commits at its 
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
@@ -33,9 +34,22 @@ Row: TypeAlias = Mapping[str, Any]
 """A row: columns by name."""
 
 
+LOST = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What the driver raises when the connection, not the statement, is at fault."""
+
+
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn what the driver raises into problems, once for the whole platform."""
+def translated(connection: asyncpg.Connection | None = None) -> Iterator[None]:
+    """Turn what the driver raises into problems, once for the whole platform.
+
+    A connection that was lost is cut: the driver may hold it for open, in the middle of something.
+    """
     try:
         yield
     except asyncpg.UniqueViolationError as broken:
@@ -45,60 +59,40 @@ def translated() -> Iterator[None]:
         raise known from broken
     except asyncpg.SerializationError as broken:
         raise VersionConflict from broken
-    except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as broken:
+    except LOST as broken:
+        if connection is not None:
+            connection.terminate()
         raise DependencyDown("The database is not reachable.") from broken
-    except asyncpg.InterfaceError as broken:
-        raise DependencyDown("The database connection was lost.") from broken
 
 
 class Database:
-    """The pool. Reads may go straight to it; writes go through `Transaction`."""
+    """Up to `pool_size` connections. Reads may go straight here; writes go through `Transaction`.
+
+    A connection that fails in any other way than a refused statement is cut, never used again.
+    """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self.clock = clock
-        self._pool: asyncpg.Pool | None = None
-        self._idle: list[Any] = []
+        self._idle: list[asyncpg.Connection] = []
         self._free = asyncio.Semaphore(settings.pool_size)
-
-    @property
-    def pool(self) -> asyncpg.Pool:
-        """The open pool."""
-        if self._pool is None:
-            raise DependencyDown("The database is not open.")
-        return self._pool
+        self._open = False
 
     async def open(self) -> None:
-        """Connect; keeps at least one connection ready."""
-        cache = 512 if self._settings.statement_cache else 0
-        with translated():
-            self._pool = await asyncpg.create_pool(
-                self._settings.postgres_url.get_secret_value(),
-                min_size=1,
-                max_size=self._settings.pool_size,
-                timeout=CONNECT_TIMEOUT_S,
-                command_timeout=COMMAND_TIMEOUT_S,
-                statement_cache_size=cache,
-                init=set_codecs,
-                reset=as_it_is,
-            )
+        """Connect; a first connection is ready."""
+        self._idle.append(await self.connect())
+        self._open = True
 
     async def close(self) -> None:
-        """Close every connection; one that is still at work after 5 s is cut."""
-        if self._pool is None:
-            return
+        """Close every idle connection; one at work is closed when its work is done."""
+        self._open = False
         while self._idle:
-            await self._pool.release(self._idle.pop())
-        try:
-            async with asyncio.timeout(CLOSE_S):
-                await self._pool.close()
-        except TimeoutError:
-            self._pool.terminate()
+            await hang_up(self._idle.pop())
 
-    async def take(self) -> Any:
+    async def take(self) -> asyncpg.Connection:
         """A connection that is idle, or a new one; at most `pool_size` are out.
 
-        Going through the driver's pool for each statement costs as much as the statement itself.
+        The driver's pool would cost as much for each statement as the statement itself.
 
         Raises:
             DependencyDown: None came free in time, or the database does not answer.
@@ -109,9 +103,7 @@ class Database:
                 connection = self._idle.pop()
                 if not connection.is_closed():
                     return connection
-                await self.pool.release(connection)
-            with translated():
-                return await self.pool.acquire(timeout=CONNECT_TIMEOUT_S)
+            return await self.connect()
         except BaseException:
             self._free.release()
             raise
@@ -126,17 +118,20 @@ class Database:
         except TimeoutError:
             raise DependencyDown("All database connections are in use.") from None
 
-    def give_back(self, connection: Any) -> None:
+    def give_back(self, connection: asyncpg.Connection) -> None:
         """The connection is idle again."""
-        self._idle.append(connection)
+        if not self._open:
+            connection.terminate()
+        elif not connection.is_closed():
+            self._idle.append(connection)
         self._free.release()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection for one statement; errors of the driver become problems."""
         connection = await self.take()
         try:
-            with translated():
+            with translated(connection):
                 yield connection
         finally:
             self.give_back(connection)
@@ -158,10 +153,18 @@ class Database:
             return str(await connection.execute(statement.text, *values))
 
     async def connect(self) -> asyncpg.Connection:
-        """A connection of its own, outside the pool: for LISTEN and advisory locks."""
+        """A connection of its own, beside the pool: for LISTEN and advisory locks.
+
+        Raises:
+            DependencyDown: The database does not answer.
+        """
+        cache = 512 if self._settings.statement_cache else 0
         with translated():
             connection = await asyncpg.connect(
-                self._settings.postgres_url.get_secret_value(), timeout=CONNECT_TIMEOUT_S
+                self._settings.postgres_url.get_secret_value(),
+                timeout=CONNECT_TIMEOUT_S,
+                command_timeout=COMMAND_TIMEOUT_S,
+                statement_cache_size=cache,
             )
             await set_codecs(connection)
         return connection
@@ -170,7 +173,7 @@ class Database:
         """Open a transaction; the caller must `commit` or `roll_back` it."""
         connection = await self.take()
         try:
-            with translated():
+            with translated(connection):
                 await connection.execute("BEGIN")
         except BaseException:
             self.give_back(connection)
@@ -178,11 +181,10 @@ class Database:
         return Transaction(self, connection, origin)
 
 
-async def as_it_is(_: asyncpg.Connection) -> None:
-    """Give a connection back as it is: nothing here changes a session, every transaction is ended.
-
-    The driver's own reset would be one more round trip after each statement.
-    """
+async def hang_up(connection: asyncpg.Connection) -> None:
+    """Close; a server that does not answer is not waited for."""
+    with contextlib.suppress(*LOST):
+        await connection.close(timeout=CLOSE_S)
 
 
 async def set_codecs(connection: asyncpg.Connection) -> None:
@@ -203,7 +205,7 @@ async def set_codecs(connection: asyncpg.Connection) -> None:
 class Transaction:
     """What is written together. Made by `Context.transaction()`."""
 
-    def __init__(self, database: Database, connection: Any, origin: Origin) -> None:
+    def __init__(self, database: Database, connection: asyncpg.Connection, origin: Origin) -> None:
         self._database = database
         self._connection = connection
         self._origin = origin
@@ -232,23 +234,23 @@ class Transaction:
 
     async def row(self, statement: Statement, *values: Any) -> Row | None:
         """The first row, or None."""
-        with translated():
+        with translated(self._connection):
             row: Row | None = await self._connection.fetchrow(statement.text, *values)
             return row
 
     async def rows(self, statement: Statement, *values: Any) -> list[Row]:
         """All rows."""
-        with translated():
+        with translated(self._connection):
             return list(await self._connection.fetch(statement.text, *values))
 
     async def execute(self, statement: Statement, *values: Any) -> str:
         """Run a statement; returns its command tag."""
-        with translated():
+        with translated(self._connection):
             return str(await self._connection.execute(statement.text, *values))
 
     async def execute_many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> None:
         """Run a statement once for each row, in one round trip."""
-        with translated():
+        with translated(self._connection):
             await self._connection.executemany(statement.text, rows)
 
     async def commit(self) -> None:
@@ -264,7 +266,7 @@ class Transaction:
         self.open = False
         try:
             if not self._connection.is_closed():
-                with translated():
+                with translated(self._connection):
                     await self._connection.execute(verb)
             elif verb == "COMMIT":
                 raise DependencyDown("The database connection was lost before the commit.")
