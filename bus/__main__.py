@@ -66,14 +66,17 @@ def apply(settings: Settings, arguments: argparse.Namespace) -> int:
 async def with_jetstream(settings: Settings, verb: Any) -> list[Any]:
     """Connect, do it, and close."""
     import nats
+    import nats.errors
 
     from bus import topology
-    from bus.connection import connect_options
+    from bus.connection import connect_once_options
     from schemas import catalogue
 
     urls = settings.nats_url.get_secret_value().split(",")
-    options = connect_options("bus") | {"max_reconnect_attempts": 3}
-    connection = await nats.connect(urls, **options)
+    try:
+        connection = await nats.connect(urls, **connect_once_options("bus"))
+    except (nats.errors.Error, OSError) as away:
+        raise SystemExit(f"the bus does not answer: {away}") from None
     wanted = topology.consumers(catalogue.reactions(), catalogue.jobs(), catalogue.operations())
     try:
         changes: list[Any] = await verb(connection.jetstream(), wanted, settings.streams_replicas)
@@ -100,13 +103,22 @@ def check(settings: Settings, arguments: argparse.Namespace) -> int:
     from bus import doctor
 
     findings = asyncio.run(doctor.examine(settings))
-    show([asdict(finding) for finding in findings], arguments)
+    if arguments.json:
+        show([asdict(finding) for finding in findings], arguments)
+    else:
+        for finding in findings:
+            print(f"{'ok' if finding.ok else 'WRONG':<6}{finding.part:<10}{finding.text}")
     return 0 if all(finding.ok for finding in findings) else 1
 
 
 def show_config(settings: Settings, arguments: argparse.Namespace) -> int:
     """Every setting; secrets are stars."""
-    show([json.loads(settings.model_dump_json())], arguments)
+    values = json.loads(settings.model_dump_json())
+    if arguments.json:
+        show([values], arguments)
+    else:
+        for name, value in values.items():
+            print(f"{name:<20}{value}")
     return 0
 
 

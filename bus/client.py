@@ -90,7 +90,7 @@ class Client:
         for attempt in range(1, TRIES + 1):
             left_s = (deadline_ms - self._clock.unix_ms()) / 1000
             try:
-                return read(await self._request(operation, body, headers, left_s))
+                message = await self._request(operation, body, headers, left_s)
             except (Unavailable, TimedOut) as failure:
                 pause_s = random.uniform(0.5, 1.0) * BACKOFF_S * 2**attempt  # noqa: S311
                 if not repeatable or attempt == TRIES or isinstance(failure, BreakerOpen):
@@ -98,6 +98,8 @@ class Client:
                 if left_s <= pause_s:
                     raise
                 await asyncio.sleep(pause_s)
+            else:
+                return read(message)  # whatever it says, it was answered
         raise AssertionError("unreachable")
 
     async def _request(

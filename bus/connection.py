@@ -20,6 +20,15 @@ def connect_options(name: str) -> dict[str, Any]:
     }
 
 
+def connect_once_options(name: str) -> dict[str, Any]:
+    """How a program that asks and ends connects: it says itself what failed."""
+
+    async def keep_quiet(_: Exception) -> None:
+        return
+
+    return connect_options(name) | {"max_reconnect_attempts": 1, "error_cb": keep_quiet}
+
+
 async def hang_up(connection: Connection) -> None:
     """Close for good, whether or not the server is there.
 

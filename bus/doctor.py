@@ -13,7 +13,7 @@ from nats.js.errors import Error as JetStreamError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from bus.connection import connect_options
+from bus.connection import connect_once_options
 from bus.settings import Settings
 from bus.topology import STREAMS
 
@@ -72,8 +72,7 @@ async def postgres(settings: Settings) -> list[Finding]:
 async def bus(settings: Settings) -> list[Finding]:
     """JetStream and its streams."""
     urls = settings.nats_url.get_secret_value().split(",")
-    options = connect_options("doctor") | {"max_reconnect_attempts": 1}
-    connection = await nats.connect(urls, **options)
+    connection = await nats.connect(urls, **connect_once_options("doctor"))
     try:
         info = await connection.jetstream().streams_info()
     finally:

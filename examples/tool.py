@@ -11,7 +11,9 @@ import nats.micro
 ABOUT = {
     "tool": "dates.weekday",
     "description": "Tell on which weekday a date such as 2026-11-23 falls.",
-    "input_schema": '{"type": "object", "properties": {"date": {"type": "string"}}}',
+    "input_schema": json.dumps(
+        {"type": "object", "required": ["date"], "properties": {"date": {"type": "string"}}}
+    ),
     "repeatable": "true",
 }
 
