@@ -1,8 +1,9 @@
-"""How good a text is as an answer, by five rules that anybody can check with a pencil.
+"""How good a text is as an answer, by six rules that anybody can check with a pencil.
 
     present    there is a text
     answers    the key words of the question come up in it
     figures    every number in it stands in a fact, a quoted source or the question
+    grounded   the words of its prose stand in what it was made from
     citations  every paragraph says where it comes from, once anything was quoted
     length     neither a fragment nor a book
 
@@ -19,11 +20,15 @@ from typing import Any
 from schemas.evaluation import Grade, QualityScore, ScoreResult
 
 EVALUATOR = "rules"
-WEIGHTS = {"present": 0.15, "answers": 0.25, "figures": 0.30, "citations": 0.15, "length": 0.15}
+WEIGHTS = {
+    "present": 0.10, "answers": 0.20, "figures": 0.30, "grounded": 0.20, "citations": 0.10,
+    "length": 0.10,
+}  # fmt: skip
 GRADES: tuple[tuple[float, Grade], ...] = ((90, "A"), (80, "B"), (70, "C"), (60, "D"))
 WORDS_MIN, WORDS_MAX = 5, 1_200
 STEM_CHARACTERS, STEM_CHARACTERS_MIN = 5, 3
 SHOWN_MAX = 5
+GROUNDED_ENOUGH = 0.7
 DEPTH_MAX = 32
 
 Verdict = tuple[float, str]
@@ -51,6 +56,7 @@ def judge(command: ScoreResult, *, id: str, at: datetime) -> QualityScore:
         "present": present(command.text),
         "answers": answers(command.question, command.text),
         "figures": figures(command.text, known_numbers(command)),
+        "grounded": grounded(command.text, material(command)),
         "citations": citations(command.text, command.provenance),
         "length": length(command.text),
     }
@@ -133,24 +139,43 @@ def figures(text: str, known: frozenset[Decimal]) -> Verdict:
 
 def known_numbers(command: ScoreResult) -> frozenset[Decimal]:
     """Every number of the facts, the provenance and the question."""
-    material: list[Any] = [*command.facts, *command.provenance, command.question]
-    return frozenset(number for value in material for number in numbers_in(value, 0))
+    return frozenset(number for text in material(command) for number in numbers(text))
 
 
-def numbers_in(value: Any, depth: int) -> Iterator[Decimal]:
-    """The numbers anywhere in a JSON value, those inside of texts too."""
+def material(command: ScoreResult) -> list[str]:
+    """What the text was made from: every text and number of facts, provenance and question."""
+    return [*texts_in([*command.facts, *command.provenance], 0), command.question]
+
+
+def texts_in(value: Any, depth: int) -> Iterator[str]:
+    """The texts anywhere in a JSON value, its keys and numbers too."""
     if isinstance(value, bool) or value is None or depth > DEPTH_MAX:
         return
     if isinstance(value, int | float):
-        yield from numbers(format(Decimal(repr(value)), "f"))
+        yield format(Decimal(repr(value)), "f")
     elif isinstance(value, str):
-        yield from numbers(value)
+        yield value
     elif isinstance(value, Mapping):
+        yield from map(str, value)
         for item in value.values():
-            yield from numbers_in(item, depth + 1)
+            yield from texts_in(item, depth + 1)
     elif isinstance(value, Iterable):
         for item in value:
-            yield from numbers_in(item, depth + 1)
+            yield from texts_in(item, depth + 1)
+
+
+def grounded(text: str, made_from: Sequence[str]) -> Verdict:
+    """The share of the prose's words that its material knows; prose may add some of its own."""
+    prose = "\n".join(paragraphs(_CITATION.sub(" ", text)))
+    stated = key_words(prose)
+    if len(made_from) == 1 or not stated:
+        return 1.0, "There is no source to compare the prose with."
+    known = {stem(word) for source in made_from for word in _WORD.findall(source)}
+    foreign = [word for word in stated if stem(word) not in known]
+    share = min(1.0, (1 - len(foreign) / len(stated)) / GROUNDED_ENOUGH)
+    if not foreign:
+        return share, f"All {len(stated)} words of the prose stand in the material."
+    return share, f"{len(foreign)} of {len(stated)} words stand in no source: {some(foreign)}."
 
 
 def numbers(text: str) -> Iterator[Decimal]:

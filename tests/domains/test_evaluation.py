@@ -19,7 +19,7 @@ def result(text="In region North 12 orders failed.", **fields):
 async def test_a_score_is_kept_with_its_findings_and_announced(ask):
     score = await ask(evaluation.score, result())
     assert (score.grade, score.subject_id) == ("A", SUBJECT)
-    assert len(score.findings) == 5
+    assert len(score.findings) == 6
     listed = await ask(evaluation.scores, ListScores(subject_type="goal", subject_id=SUBJECT))
     assert listed.items == (score,)
     recorded = await ask(events.query, QueryEvents(aggregate_id=score.id))

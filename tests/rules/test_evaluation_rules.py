@@ -1,4 +1,4 @@
-"""The five rules by which a result is judged."""
+"""The six rules by which a result is judged."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -27,7 +27,7 @@ def judged(text: str, **fields: Any) -> QualityScore:
 def test_an_exact_answer_has_full_marks() -> None:
     score = judged(GOOD)
     assert (score.score, score.grade) == (100.0, "A")
-    assert len(score.findings) == len(score.dimensions) == 5
+    assert len(score.findings) == len(score.dimensions) == 6
 
 
 def test_an_empty_text_scores_nothing() -> None:
@@ -46,6 +46,17 @@ def test_figures_of_the_question_and_of_quotes_are_known() -> None:
     score = judged("It began at 14:05 on 3 March [A §1].", facts=(), provenance=(quote,))
     assert score.dimensions["figures"] == 1.0
     assert score.dimensions["citations"] == 1.0
+
+
+def test_prose_that_no_source_knows_is_marked_down_and_its_words_are_named() -> None:
+    quote = {"sources": [{"quote": "The pump in hall B stopped because its bearing broke."}]}
+    told = judged("The pump stopped: a bearing broke [A §1].", facts=(), provenance=(quote,))
+    invented = judged(
+        "Sabotage by departing contractors crippled turbines [A §1].", facts=(), provenance=(quote,)
+    )
+    assert told.dimensions["grounded"] == 1.0
+    assert invented.dimensions["grounded"] == 0.0
+    assert any("sabotage" in finding for finding in invented.findings)
 
 
 def test_an_answer_to_another_question_is_marked_down() -> None:
