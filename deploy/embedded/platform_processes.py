@@ -30,7 +30,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Platform:
-    """What is done once the servers run, to its end, and what then runs for long, in order."""
+    """What is done once the servers run, to its end, and what then runs for long, side by side."""
 
     first: tuple[Program, ...]
     programs: tuple[Program, ...]

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from deploy.embedded import orphans
 from deploy.embedded.ports import is_free
 
 PROJECT = Path(__file__).parents[2]
@@ -92,11 +93,12 @@ class Foreground:
         return process.wait(UP_S)
 
     def end(self) -> None:
-        """End what a test left, and close its pipes."""
+        """End what a test left, servers of a killed supervisor too, and close its pipes."""
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
             process.communicate()
+        asyncio.run(orphans.end_all(self.data / "run" / "pids"))
 
     def secret(self, name: str) -> str:
         return (self.data / "secrets" / name).read_text()
