@@ -5,7 +5,8 @@ outbox fills. So every such loop is one call of `forever`, which logs, counts an
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import asyncpg
 from nats.errors import Error as NatsError
@@ -14,6 +15,7 @@ from nats.js.errors import Error as JetStreamError
 from bus import telemetry
 from schemas.contract import Problem
 
+CANCEL_AGAIN_S = 1.0
 AWAY = (Problem, NatsError, JetStreamError, OSError, asyncpg.PostgresError)
 
 
@@ -36,3 +38,19 @@ def failed(name: str, **why: object) -> None:
     """One round of the work was in vain."""
     telemetry.background_failures_total.labels(name).inc()
     telemetry.log().warning("background work failed", work=name, **why)
+
+
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they have ended.
+
+    `asyncio.wait_for`, which the drivers use, swallows a cancellation that comes in the same
+    moment as its result (until Python 3.12), so it is repeated.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        done, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+        for task in done:
+            if not task.cancelled() and (failure := task.exception()) is not None:
+                telemetry.log().warning("background work ended badly", exc_info=failure)

@@ -73,7 +73,8 @@ class Relay:
             self._wake.clear()
             if await self._publish_batch(connection) == 0:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), POLL_S)
+                    async with asyncio.timeout(POLL_S):
+                        await self._wake.wait()
 
     async def _take_lanes(self, connection: asyncpg.Connection) -> None:
         for lane in set(range(PARTITIONS)) - self._lanes:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bus import faults, lifecycle, reconciler, telemetry
+from bus.background import end
 from bus.broker import BusBroker
 from bus.client import Client
 from bus.clock import Clock
@@ -22,7 +23,7 @@ from bus.database import Database
 from bus.lifecycle import Health
 from bus.micro import Announced
 from bus.outbox import Relay
-from bus.service import Service, attach, own_context, sweep
+from bus.service import Service, attach, own_context, sweeps
 from bus.settings import Settings
 from bus.statement import Statement
 
@@ -95,7 +96,7 @@ def in_background(services: Sequence[Service], platform: Platform) -> list[async
     return [
         asyncio.create_task(Relay(platform).run()),
         asyncio.create_task(reconciler.run(platform)),
-        *(asyncio.create_task(sweep(service, platform)) for service in services),
+        *(sweeping for service in services for sweeping in sweeps(service, platform)),
     ]
 
 
@@ -113,7 +114,5 @@ async def drain(
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.drain.total_seconds()):
             await broker.finish()
-    for task in background:
-        task.cancel()
-    await asyncio.gather(*background, return_exceptions=True)
+    await end(background)
     await broker.stop()

@@ -130,13 +130,15 @@ def own_context(service: Service, platform: Platform) -> Context:
     return Context(platform, principal, origin)
 
 
-async def sweep(service: Service, platform: Platform) -> None:
-    """Run the service's sweeps until cancelled."""
+def sweeps(service: Service, platform: Platform) -> list[asyncio.Task[None]]:
+    """Begin the service's sweeps; they run until cancelled."""
 
     async def once(function: Sweep) -> None:
         await function(own_context(service, platform))
 
-    async with asyncio.TaskGroup() as group:
-        for seconds, function in service.sweeps:
-            name = f"{service.name}.{function.__name__}"
-            group.create_task(forever(name, partial(once, function), seconds))
+    return [
+        asyncio.create_task(
+            forever(f"{service.name}.{function.__name__}", partial(once, function), seconds)
+        )
+        for seconds, function in service.sweeps
+    ]

@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bus import lifecycle, telemetry
-from bus.background import forever
+from bus.background import end, forever
 from bus.client import Client
 from bus.clock import Clock
 from bus.connection import connect_options, hang_up
@@ -188,9 +188,7 @@ class Running:
         edge = self.edge
         edge.health.draining = True
         telemetry.log().info("draining", sockets=len(edge.sockets))
-        for task in self.background:
-            task.cancel()
-        await asyncio.gather(*self.background, return_exceptions=True)
+        await end(self.background)
         edge.sockets.drain()
         try:
             await self.server.end()

@@ -134,10 +134,21 @@ def at_database(postgres_url: str, name: str) -> str:
 
 
 def drop(postgres_url: str, url: str) -> None:
-    """Drop a database that `clone` made, whoever is connected to it."""
+    """Drop a database that `clone` made, whoever is connected to it.
+
+    The server's own vacuum may be at work there, whom only a superuser can send away.
+    """
     name = url.rpartition("/")[2].partition("?")[0]
+    until = time.monotonic() + READY_S
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        while True:
+            try:
+                connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+                return
+            except psycopg.errors.InsufficientPrivilege:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
 
 
 def free_port() -> int:

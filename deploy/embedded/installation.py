@@ -1,6 +1,7 @@
 """One installation in the foreground: from the lock to the last process gone.
 
-    lock -> end orphans -> servers -> migrate, apply -> handlers -> edge -> wait -> stop in order
+    lock -> end orphans -> servers -> migrate, apply -> handlers, edge -> wait -> stop in order
+                       +> models, side by side with all of this
 
 A signal at any of these moments leads to the same ordered stop; a second one ends everything at
 once. Whatever happens, the state file always tells the truth or is not there.
@@ -26,6 +27,7 @@ from deploy.embedded.progress import Progress
 from deploy.embedded.supervisor import Supervisor
 
 PORT_MAX = 65_535
+BESIDE = ("models",)  # loads for seconds, and nothing needs it to start
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -102,10 +104,18 @@ class Installation:
         urls = plan.urls | self._external
         self._addresses = {name: servers.without_credentials(url) for name, url in urls.items()}
         lock.tell(str(self._addresses["nats"]))
-        await self._supervisor.start(plan.specs)
-        key = None
-        if self._platform is not None:
-            key = await self._start_platform(self._platform, urls, ports, lock)
+        loading = asyncio.create_task(
+            self._supervisor.start(spec for spec in plan.specs if spec.role in BESIDE)
+        )
+        try:
+            await self._supervisor.start(spec for spec in plan.specs if spec.role not in BESIDE)
+            key = None
+            if self._platform is not None:
+                key = await self._start_platform(self._platform, urls, ports, lock)
+            await loading
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
         self._ready(time.monotonic() - started, key)
 
     async def _start_platform(

@@ -122,7 +122,8 @@ class Watch:
 async def soon(queue: asyncio.Queue[Any], timeout_s: float) -> Any:
     """The next of a queue, or None if there is none for so long."""
     try:
-        return await asyncio.wait_for(queue.get(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            return await queue.get()
     except TimeoutError:
         return None
 

@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from bus.background import forever
+from bus.background import end, forever
 from bus.outbox import COUNT_PENDING
 from schemas import agents
 from schemas.problems import Unavailable
@@ -30,6 +30,23 @@ async def test_a_failed_round_is_followed_by_the_next(failure):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_work_that_swallowed_its_cancellation_ends_all_the_same():
+    deaf = asyncio.Event()
+
+    async def work():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if deaf.is_set():
+                raise
+            deaf.set()
+
+    task = asyncio.create_task(forever("test", work, 0))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(end([task]), 10)
+    assert task.cancelled()
 
 
 async def test_the_relay_outlives_a_failure_that_nobody_foresaw(platform, ask, monkeypatch):

@@ -45,9 +45,10 @@ async def kinds(ask, **wanted):
 
 
 async def test_jobs_are_listed_newest_first_by_status_and_kind(ask, jobs):
-    assert len(await kinds(ask)) == 6
+    wanted = {"0", "1", "2", "3", "5"}  # 4 ended so long ago that it may be forgotten already
+    assert set(await kinds(ask)) - {"4"} == wanted
     assert await kinds(ask, status="running") == ["2"]
-    assert set(await kinds(ask, kind="c.d")) == {"2", "3", "4", "5"}
+    assert set(await kinds(ask, kind="c.d")) - {"4"} == {"2", "3", "5"}
     assert (await ask(supervision.job, GetJob(id=f"{JOB}3"))).status == "succeeded"
 
 
