@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
-import structlog
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
@@ -161,8 +160,8 @@ class Endpoint:
         self, context: Context, command: Schema, data: bytes
     ) -> tuple[bytes, dict[str, str]]:
         once = await self._once(context, data)
-        with structlog.contextvars.bound_contextvars(request_id=context.origin.request_id):
-            reply = await self._handler(command, context)
+        telemetry.request.set(context.origin.request_id)  # the task is this request's own
+        reply = await self._handler(command, context)
         body = reply.model_dump_json().encode()
         version = str(reply.version) if isinstance(reply, Entity) else None
         await commit(context, once, body, version)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from faststream.middlewares import AckPolicy
-from faststream.nats import JStream, NatsBroker, PullSub
+from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -69,6 +69,7 @@ class BusBroker(NatsBroker):
             settings.nats_url.get_secret_value().split(","),
             apply_types=False,
             logger=None,
+            parser=as_little_as_needed,
             decoder=as_it_came,
             **connect_options(name),
         )
@@ -77,8 +78,9 @@ class BusBroker(NatsBroker):
     def answers(self, subject: str, queue: str, workers: int, consume: Consume) -> None:
         """Answer requests on `subject` as a member of the queue group."""
         subscriber: Any = self.subscriber(
-            subject, queue=queue, no_reply=True, pending_msgs_limit=PENDING_MAX
-        )
+            subject, queue=queue, no_reply=True, pending_msgs_limit=PENDING_MAX,
+            ack_policy=AckPolicy.MANUAL,
+        )  # fmt: skip
         subscriber(consume)
         pool = self._pool(workers, "operation")
         inner = subscriber.consume
@@ -163,6 +165,11 @@ class BusBroker(NatsBroker):
             telemetry.log().warning("bus connection", error=str(error))
 
         return log
+
+
+async def as_little_as_needed(message: Msg) -> NatsMessage:
+    """The framework's view of a message, without the ids that it would make up for each."""
+    return NatsMessage(message, message.data, correlation_id="-", message_id="-")
 
 
 async def as_it_came(message: Any) -> Any:

@@ -10,8 +10,7 @@ stored answer or the inbox row; in a job each `async with` block commits at its 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -44,25 +43,42 @@ LOST = (
 """What the driver raises when the connection, not the statement, is at fault."""
 
 
-@contextmanager
-def translated(connection: asyncpg.Connection | None = None) -> Iterator[None]:
-    """Turn what the driver raises into problems, once for the whole platform.
+class translated:  # noqa: N801 - read as a verb: with translated(connection)
+    """Turns what the driver raises into problems, once for the whole platform.
 
     A connection that was lost is cut: the driver may hold it for open, in the middle of something.
+    A class because a generator would cost as much as decoding the row.
     """
-    try:
-        yield
-    except asyncpg.UniqueViolationError as broken:
-        known = Problem.by_constraint.get(broken.constraint_name or "")
-        if known is None:
-            raise
-        raise known from broken
-    except asyncpg.SerializationError as broken:
-        raise VersionConflict from broken
-    except LOST as broken:
-        if connection is not None:
-            connection.terminate()
-        raise DependencyDown("The database is not reachable.") from broken
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: asyncpg.Connection | None = None) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            self._translate(error)
+
+    def _translate(self, error: BaseException) -> None:
+        """Raise the problem that the error is; return when it is none.
+
+        Raises:
+            Problem: A constraint was violated, the version is not the expected one, or
+                the database is not reachable.
+        """
+        if isinstance(error, asyncpg.UniqueViolationError):
+            known = Problem.by_constraint.get(error.constraint_name or "")
+            if known is not None:
+                raise known from error
+        elif isinstance(error, asyncpg.SerializationError):
+            raise VersionConflict from error
+        elif isinstance(error, LOST):
+            if self._connection is not None:
+                self._connection.terminate()
+            raise DependencyDown("The database is not reachable.") from error
 
 
 class Database:
@@ -97,7 +113,10 @@ class Database:
         Raises:
             DependencyDown: None came free in time, or the database does not answer.
         """
-        await self._wait_for_room()
+        if self._free.locked():
+            await self._wait_for_room()
+        else:
+            await self._free.acquire()
         try:
             while self._idle:
                 connection = self._idle.pop()
@@ -109,9 +128,6 @@ class Database:
             raise
 
     async def _wait_for_room(self) -> None:
-        if not self._free.locked():
-            await self._free.acquire()
-            return
         try:
             async with asyncio.timeout(WAIT_FOR_CONNECTION_S):
                 await self._free.acquire()
@@ -126,31 +142,26 @@ class Database:
             self._idle.append(connection)
         self._free.release()
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection for one statement; errors of the driver become problems."""
-        connection = await self.take()
-        try:
-            with translated(connection):
-                yield connection
-        finally:
-            self.give_back(connection)
-
     async def row(self, statement: Statement, *values: Any) -> Row | None:
         """The first row, or None."""
-        async with self.connection() as connection:
-            row: Row | None = await connection.fetchrow(statement.text, *values)
-            return row
+        row: Row | None = await self._run("fetchrow", statement, values)
+        return row
 
     async def rows(self, statement: Statement, *values: Any) -> list[Row]:
         """All rows."""
-        async with self.connection() as connection:
-            return list(await connection.fetch(statement.text, *values))
+        return list(await self._run("fetch", statement, values))
 
     async def execute(self, statement: Statement, *values: Any) -> str:
         """Run a statement outside of any transaction; returns its command tag."""
-        async with self.connection() as connection:
-            return str(await connection.execute(statement.text, *values))
+        return str(await self._run("execute", statement, values))
+
+    async def _run(self, verb: str, statement: Statement, values: Sequence[Any]) -> Any:
+        connection = await self.take()
+        try:
+            with translated(connection):
+                return await getattr(connection, verb)(statement.text, *values)
+        finally:
+            self.give_back(connection)
 
     async def connect(self) -> asyncpg.Connection:
         """A connection of its own, beside the pool: for LISTEN and advisory locks.

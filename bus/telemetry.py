@@ -5,8 +5,8 @@ are exported only when `otlp_url` is set; the trace context is passed on either 
 """
 
 import logging
+import random
 import re
-import secrets
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -37,6 +37,8 @@ outbox_pending = Gauge("portal_outbox_pending", "Messages committed and not yet 
 outbox_published_total = Counter("portal_outbox_published_total", "Messages published.")
 
 trace_parent: ContextVar[str | None] = ContextVar("trace_parent", default=None)
+request: ContextVar[str | None] = ContextVar("request", default=None)
+"""The request that this task works for; structlog's own context costs ten times as much."""
 
 
 def set_up(settings: Settings, process: str) -> None:
@@ -45,6 +47,7 @@ def set_up(settings: Settings, process: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            name_request,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
             structlog.processors.format_exc_info,
@@ -59,6 +62,13 @@ def set_up(settings: Settings, process: str) -> None:
     logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, format="%(message)s")
     if settings.otlp_url:
         spans.export(settings.otlp_url, process)
+
+
+def name_request(_: Any, __: str, event: Any) -> Any:
+    """Add the id of the request at work."""
+    if (request_id := request.get()) is not None:
+        event.setdefault("request_id", request_id)
+    return event
 
 
 def _dump(value: Any, **_: Any) -> str:
@@ -81,8 +91,8 @@ def log() -> Any:
 def child_of(headers: Mapping[str, str] | None) -> str:
     """The `traceparent` of the work that these headers ask for: same trace, new span id."""
     match = _TRACEPARENT.fullmatch((headers or {}).get("traceparent", ""))
-    trace_id, flags = (match[1], match[3]) if match else (secrets.token_hex(16), "01")
-    return f"00-{trace_id}-{secrets.token_hex(8)}-{flags}"
+    trace_id, flags = (match[1], match[3]) if match else (f"{random.getrandbits(128):032x}", "01")
+    return f"00-{trace_id}-{random.getrandbits(64):016x}-{flags}"
 
 
 def trace_id(traceparent: str | None) -> str:

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from bus.clock import Clock
-from bus.database import Database
+from bus.database import Database, translated
 from bus.statement import Statement
 from schemas.problems import DependencyDown
 
@@ -62,10 +62,11 @@ async def test_a_connection_lost_at_work_is_a_problem_and_is_replaced(database):
 
 @pytest.mark.parametrize("error", [asyncpg.InternalClientError("state"), TimeoutError()], ids=repr)
 async def test_a_connection_in_the_middle_of_something_is_not_used_again(database, error):
-    with pytest.raises(DependencyDown):
-        async with database.connection() as broken:
-            raise error
-    assert broken.is_closed()
+    taken = await database.take()
+    with pytest.raises(DependencyDown), translated(taken):
+        raise error
+    database.give_back(taken)
+    assert taken.is_closed()
     assert (await database.row(ONE))["one"] == 1
 
 
