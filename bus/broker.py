@@ -83,11 +83,10 @@ class BusBroker(NatsBroker):
         )  # fmt: skip
         subscriber(consume)
         pool = self._pool(workers, "operation")
-        inner = subscriber.consume
 
         async def concurrently(message: Msg) -> None:
             await pool.slot()
-            pool.run(inner(message))
+            pool.run(consume(message))  # past the framework's scopes and stacks: ADR 0007
 
         subscriber.consume = concurrently
 
