@@ -31,9 +31,10 @@ def main() -> int:
         tests = subprocess.run(
             [sys.executable, "-m", "pytest", *parallel, *measure, *chosen], cwd=ROOT, check=False
         )
-        if tests.returncode or chosen:
+        if chosen:
             return tests.returncode
-        return compare(json.loads(Path(f"{folder}/c.json").read_text())["files"])
+        missed = compare(json.loads(Path(f"{folder}/c.json").read_text())["files"])
+        return tests.returncode or missed
 
 
 def compare(files: dict[str, dict[str, dict[str, int]]]) -> int:
