@@ -193,7 +193,7 @@ class Follower:
             return "waiting"
         poison = isinstance(failure, ValidationError)
         telemetry.log().warning(
-            "reaction failed", durable=self.reaction.durable, event=message_id, exc_info=failure
+            "reaction failed", durable=self.reaction.durable, id=message_id, exc_info=failure
         )
         try:
             row = await self._platform.database.row(

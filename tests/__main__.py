@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BARS = {
-    "everything": (80.0, ("",)),
-    "bus/": (90.0, ("bus/",)),
-    "rules": (90.0, ("handlers/*/rules.py",)),
+    "everything": (80.0, "*"),
+    "bus/": (90.0, "bus/*"),
+    "rules": (90.0, "handlers/*/rules.py"),
 }
 
 
@@ -40,12 +41,8 @@ def main() -> int:
 def compare(files: dict[str, dict[str, dict[str, int]]]) -> int:
     """Say how much of each part is covered; 1 if one is below its bar."""
     missed = 0
-    for part, (bar, patterns) in BARS.items():
-        covered = percent(
-            counts["summary"]
-            for name, counts in files.items()
-            if any(Path(name).match(p) or name.startswith(p) for p in patterns)
-        )
+    for part, (bar, pattern) in BARS.items():
+        covered = percent(c["summary"] for name, c in files.items() if fnmatch(name, pattern))
         verdict = "held" if covered >= bar else "MISSED"
         print(f"coverage of {part}: {covered:.1f} % (bar {bar:.0f} %: {verdict})")
         missed |= covered < bar

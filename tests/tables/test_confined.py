@@ -1,6 +1,8 @@
 """Confined work: what a hostile function can cost, and what its caller is told."""
 
 import asyncio
+import io
+import json
 import os
 import tempfile
 import time
@@ -135,3 +137,34 @@ async def test_a_queue_that_is_full_refuses_at_once(monkeypatch: pytest.MonkeyPa
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert any(isinstance(r, confined.Busy) for r in results)
     assert any(isinstance(r, dict) for r in results)
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("echo", {"answer"}),
+        ("refuse", "invalid"),
+        ("break_down", "raised"),
+        ("exhaust", "memory"),
+        ("no_such_function", "raised"),
+    ],
+)
+def test_what_a_function_does_becomes_one_json_answer(
+    monkeypatch: pytest.MonkeyPatch, name: str, ends: Any
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"n": 1}')))
+    reply = json.loads(confined._encode(confined._call(f"tests.tables.hostile:{name}", {})))
+    assert set(reply) == ends if isinstance(ends, set) else reply["error"][0] == ends
+
+
+@pytest.mark.parametrize("odd", [float("nan"), {1, 2}, object()])
+def test_an_answer_that_is_not_json_is_said_to_be_none(odd: Any) -> None:
+    [kind, message] = json.loads(confined._encode({"answer": odd}))["error"]
+    assert (kind, "not JSON" in message) == ("raised", True)
+
+
+def test_a_module_is_imported_without_its_packages() -> None:
+    module = confined._import_alone("handlers.tools.tables")
+    assert module.query
+    with pytest.raises(ImportError, match="no package"):
+        confined._import_alone("no.such.module")
