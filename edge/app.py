@@ -114,6 +114,7 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
     limiter = Limiter(counted, settings.rate_per_minute)
     authentication = Authentication(client, clock, signer, limiter)
     feed = Feed(connection)
+    feed.on_events_of("identity", authentication.forget)
     sockets = Sockets(feed, Tokens(connection), authentication, clock, settings.cors_origins)
     front = Front(
         routes_of(asking, feed, health),
@@ -206,6 +207,7 @@ async def start(settings: Settings, health: Health) -> Running:
     health.probes["listening"] = server.listening
     background = [
         asyncio.create_task(forever("event-feed", edge.feed.supervise, SUPERVISE_S)),
+        asyncio.create_task(forever("rights", edge.sockets.look_again, 0)),
         asyncio.create_task(forever("heartbeat", edge.sockets.beat, HEARTBEAT_S)),
     ]
     return Running(edge, server, background)

@@ -11,8 +11,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-import orjson
-
+from bus import telemetry
 from bus.client import Ask, Client
 from bus.clock import Clock
 from bus.credentials import Signer, hash_secret, read_api_key
@@ -20,11 +19,14 @@ from bus.envelope import Origin
 from edge.exchange import Exchange
 from edge.limits import Limiter
 from schemas import identity
+from schemas.contract import Problem
+from schemas.identity import ResolveKey
 from schemas.principal import Principal
 from schemas.problems import TooManyRequests, Unauthenticated
 
 KNOWN_S = 30.0
 REFUSED_S = 5.0
+ASK_AGAIN_S = 1.0
 CACHE_MAX = 4096
 KEY_BYTES_MAX = 200
 BLOCKED_MAX = 4096
@@ -45,6 +47,8 @@ class Authentication:
     def __init__(self, client: Client, clock: Clock, signer: Signer, limiter: Limiter) -> None:
         self._client, self._clock, self._signer, self._limiter = client, clock, signer, limiter
         self._known: OrderedDict[bytes, Known] = OrderedDict()
+        self._epoch = 0
+        self._changed = asyncio.Event()
         self._asking: dict[bytes, asyncio.Task[Principal | None]] = {}
         self._blocked: OrderedDict[str, tuple[float, TooManyRequests]] = OrderedDict()
 
@@ -73,32 +77,65 @@ class Authentication:
         if known is not None:
             return known.principal
         try:
-            key_id, secret = read_api_key(text)
+            prefix, secret = read_api_key(text)
         except Unauthenticated:
             return None
         digest = digest_of(text)
         if digest not in self._asking:
-            task = asyncio.create_task(self._resolve(digest, key_id, hash_secret(secret)))
+            task = asyncio.create_task(self._resolve(digest, prefix, hash_secret(secret)))
             self._asking[digest] = task
             task.add_done_callback(lambda _: self._asking.pop(digest, None))
         return await asyncio.shield(self._asking[digest])
+
+    def forget(self) -> None:
+        """Something about identities has changed: ask again for each, answers under way too."""
+        self._known.clear()
+        self._epoch += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Wait until something about identities has changed."""
+        await self._changed.wait()
+
+    async def lost(self, exchange: Exchange) -> None:
+        """Wait until the request's credential is no longer good."""
+        text = credential(exchange)
+        good = text is not None
+        while good and text is not None:
+            await self.changed()
+            good = await self._still_good(text)
+
+    async def _still_good(self, text: str) -> bool:
+        """Whether a key stands for anybody, asked until there is an answer: silence is not a no."""
+        while True:
+            try:
+                return await self.of_key(text) is not None
+            except Problem as unknown:
+                telemetry.log().warning("rights are not known", error=str(unknown))
+                await asyncio.sleep(ASK_AGAIN_S)
 
     def _remembered(self, text: str) -> Known | None:
         known = self._known.get(digest_of(text))
         return known if known and known.until > time.monotonic() else None
 
-    async def _resolve(self, digest: bytes, key_id: str, secret_hash: str) -> Principal | None:
+    async def _resolve(self, digest: bytes, prefix: str, secret_hash: str) -> Principal | None:
         origin = Origin(actor=EDGE.id, request_id=self._clock.new_id())
-        body = orjson.dumps({"key_id": key_id, "secret_hash": secret_hash})
-        ask = Ask(self._signer.sign(EDGE), origin)
+        command = ResolveKey(prefix=prefix, secret_hash=secret_hash)
+        ask, epoch = Ask(self._signer.sign(EDGE), origin), self._epoch
         try:
-            answer = await self._client.ask_raw(identity.resolve_key, body, ask)
+            resolved = await self._client.ask(identity.resolve_key, command, ask)
         except Unauthenticated:
-            self._remember(digest, None, REFUSED_S)
+            if epoch == self._epoch:
+                self._remember(digest, None, REFUSED_S)
             return None
-        principal = Principal.model_validate_json(answer.body)
-        self._remember(digest, principal, KNOWN_S)
-        return principal
+        if epoch != self._epoch:
+            return await self._resolve(digest, prefix, secret_hash)
+        left_s = KNOWN_S
+        if resolved.until is not None:
+            left_s = min(KNOWN_S, (resolved.until - self._clock.now()).total_seconds())
+        self._remember(digest, resolved.principal, left_s)
+        return resolved.principal
 
     def _remember(self, digest: bytes, principal: Principal | None, life_s: float) -> None:
         self._known[digest] = Known(principal, time.monotonic() + life_s)

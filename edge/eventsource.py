@@ -13,10 +13,10 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 
 async def send_all(call: Call, events: AsyncIterator[bytes]) -> None:
-    """Send events until they end or the reader leaves."""
+    """Send events until they end, the reader leaves or may read no more."""
     headers = answers.SSE_HEADERS
     await call.send({"type": "http.response.start", "status": 200, "headers": headers})
-    left = asyncio.create_task(reader_left(call.receive))
+    left = asyncio.create_task(ended(call))
     following: asyncio.Task[bytes] | None = None
     try:
         while not left.done():
@@ -33,8 +33,7 @@ async def send_all(call: Call, events: AsyncIterator[bytes]) -> None:
                 await send(call, piece)
             elif not left.done():
                 await send(call, KEEP_ALIVE)
-        if not left.done():
-            await call.send({"type": "http.response.body", "body": b""})
+        await call.send({"type": "http.response.body", "body": b""})
     finally:
         await stop(left, following)
         await events.aclose()  # type: ignore[attr-defined]
@@ -51,6 +50,16 @@ async def stop(*tasks: "asyncio.Task[bytes] | asyncio.Task[None] | None") -> Non
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
+
+
+async def ended(call: Call) -> None:
+    """Returns when the client has closed the connection or its credential is no longer good."""
+    assert call.lost is not None
+    gone, lost = asyncio.create_task(reader_left(call.receive)), asyncio.ensure_future(call.lost())
+    try:
+        await asyncio.wait({gone, lost}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await stop(gone, lost)
 
 
 async def reader_left(receive: Receive) -> None:

@@ -4,6 +4,7 @@ The outermost layer (`access.py`) makes it; the layers inside note what they lea
 log and the response headers are written from it.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,7 @@ class Call:
     send: Send
     exchange: Exchange
     known: Principal | None = None
+    lost: Callable[[], Awaitable[None]] | None = None
     parameters: dict[str, str] = field(default_factory=dict)
 
     @property

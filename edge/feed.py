@@ -93,6 +93,7 @@ class Feed:
         self._ring_bytes = 0
         self._subscription: Any = None
         self._new_epoch: list[Callable[[str], None]] = []
+        self._followed: dict[str, Callable[[], None]] = {}
         self.epoch = 0
         self.seq = 0
         self._looked_at = 0
@@ -101,6 +102,10 @@ class Feed:
     def position(self) -> str:
         """Where the feed is now."""
         return f"{self.epoch}-{self.seq}"
+
+    def on_events_of(self, domain: str, tell: Callable[[], None]) -> None:
+        """Call `tell` at every event of a domain, before any socket hears of it."""
+        self._followed[f"{domain}."] = tell
 
     def on_new_epoch(self, tell: Callable[[str], None]) -> None:
         """Call `tell` with the old position when the stream has been made anew."""
@@ -157,6 +162,9 @@ class Feed:
         self._ring_bytes += len(happened.data)
         while len(self._ring) > RING_MAX or self._ring_bytes > RING_BYTES_MAX:
             self._ring_bytes -= len(self._ring.popleft().data)
+        for domain, tell in self._followed.items():
+            if happened.type.startswith(domain):
+                tell()
         for watch in tuple(self._watches):
             topic = watch.topic_for(happened)
             if topic is not None:

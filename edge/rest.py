@@ -6,6 +6,7 @@ The reply's bytes are passed through unparsed. Whoever has no valid key gets 401
 the few open doors, so nobody learns without one which paths exist.
 """
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -96,6 +97,7 @@ class Front:
     async def _identify(self, call: Call) -> None:
         seen = call.exchange
         call.known = principal = await self._authentication.of_request(seen)
+        call.lost = partial(self._authentication.lost, seen)
         seen.actor = principal.id
         seen.added = await self._limiter.admit(self._limiter.of_principal(principal))
 

@@ -244,6 +244,11 @@ class Sockets:
             socket.tell("ping", position=self._feed.position)
             await self._ask_again(socket)
 
+    async def look_again(self) -> None:
+        """Once something about identities has changed, ask again for the rights of every socket."""
+        await self._authentication.changed()
+        await asyncio.gather(*(self._ask_again(socket) for socket in tuple(self._open)))
+
     async def _ask_again(self, socket: Socket) -> None:
         assert socket.key is not None
         try:

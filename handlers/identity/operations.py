@@ -1,25 +1,78 @@
 """What identity answers."""
 
+import contextlib
 import hmac
+from datetime import datetime, timedelta
+from uuid import NAMESPACE_OID, uuid5
 
+from bus import credentials, pages
 from bus.context import Context
-from handlers.identity import service, store
+from bus.database import Transaction
+from handlers.identity import rules, service, store
 from schemas import identity
-from schemas.identity import ResolveKey, WhoAmI
-from schemas.principal import Principal
-from schemas.problems import Unauthenticated
+from schemas.contract import Page
+from schemas.identity import (
+    ApiKey,
+    BeyondOwnRights,
+    GetKey,
+    IssuedKey,
+    IssueKey,
+    KeyIssued,
+    KeyRevoked,
+    KeyRotated,
+    ListKeys,
+    ResolvedKey,
+    ResolveKey,
+    RevokeKey,
+    RotateKey,
+    WhoAmI,
+)
+from schemas.principal import Principal, Role
+from schemas.problems import NotFound, Unauthenticated, VersionConflict
+
+ADMIN = Principal(id="admin", kind="key", roles=("admin",))
+NOBODY = "0" * 64
+
+
+async def load(key_id: str, ctx: Context) -> ApiKey:
+    """The key, if the caller may know of it."""
+    key = ApiKey.model_validate(await ctx.row(store.GET, key_id))
+    ctx.require_owner(key.owner_id)
+    return key
+
+
+async def lock(tx: Transaction, key_id: str, ctx: Context) -> ApiKey:
+    """The key as it is now, held until the transaction ends."""
+    row = await tx.row(store.LOCK, key_id)
+    if row is None:
+        raise NotFound(id=key_id)
+    key = ApiKey.model_validate(dict(row))
+    ctx.require_owner(key.owner_id)
+    return key
+
+
+def require_rights(maker: Principal, roles: tuple[Role, ...], scopes: tuple[str, ...]) -> None:
+    """Refuse a key that could do more than its maker.
+
+    Raises:
+        BeyondOwnRights: Names what.
+    """
+    beyond = rules.excess(maker, roles, scopes)
+    if beyond:
+        raise BeyondOwnRights(permissions=list(beyond))
 
 
 @service.handles(identity.resolve_key)
-async def resolve_key(command: ResolveKey, ctx: Context) -> Principal:
-    """Find the key by its id and compare secrets in constant time."""
-    row = await ctx.database.row(store.FIND, command.key_id)
-    stored = row["secret_hash"] if row else "0" * 64
+async def resolve_key(command: ResolveKey, ctx: Context) -> ResolvedKey:
+    """Find the secret by its prefix and compare hashes in constant time."""
+    row = await ctx.database.row(store.RESOLVE, command.prefix)
+    stored = row["secret_hash"] if row else NOBODY
     if not hmac.compare_digest(stored, command.secret_hash) or row is None:
         raise Unauthenticated
-    return Principal(
+    principal = Principal(
         id=row["owner_id"], kind="key", roles=tuple(row["roles"]), scopes=tuple(row["scopes"])
     )
+    return ResolvedKey(principal=principal, until=rules.until(row["expires_at"], row["not_after"]))
 
 
 @service.handles(identity.me)
@@ -28,9 +81,81 @@ async def me(_: WhoAmI, ctx: Context) -> Principal:
     return ctx.principal
 
 
+@service.handles(identity.issue_key)
+async def issue(command: IssueKey, ctx: Context) -> IssuedKey:
+    """Make a key and its first secret. The answer is not stored: it holds the secret."""
+    key = rules.new_key(command, ctx.principal, id=ctx.new_id(), at=ctx.now())
+    require_rights(ctx.principal, key.roles, key.scopes)
+    secret = credentials.new_api_key()
+    async with ctx.transaction() as tx:
+        await tx.record(KeyIssued(key=key))
+        await add_secret(tx, key, secret, ctx)
+    return IssuedKey(key=key, secret=secret.text)
+
+
+async def add_secret(
+    tx: Transaction, key: ApiKey, secret: credentials.ApiKey, ctx: Context
+) -> None:
+    """Keep the hash of a secret.
+
+    Raises:
+        SecretShown: One was made before under this idempotency key.
+    """
+    made_by = f"{ctx.principal.id}/{ctx.key}" if ctx.key is not None else None
+    await tx.execute(store.ADD_SECRET, secret.id, key.id, secret.secret_hash, made_by)
+
+
+@service.handles(identity.key)
+async def get(command: GetKey, ctx: Context) -> ApiKey:
+    """One row."""
+    return await load(command.id, ctx)
+
+
+@service.handles(identity.keys)
+async def listing(command: ListKeys, ctx: Context) -> Page[ApiKey]:
+    """A page of rows."""
+    created_at, key_id = pages.after(command, (datetime, str))
+    rows = await ctx.database.rows(
+        store.LIST, ctx.owner_filter, created_at, key_id, command.limit + 1
+    )
+    return pages.page(command, ApiKey, rows, ("created_at", "id"))
+
+
+@service.handles(identity.rotate_key)
+async def rotate(command: RotateKey, ctx: Context) -> IssuedKey:
+    """Add a secret; those before it end after the overlap."""
+    secret, at = credentials.new_api_key(), ctx.now()
+    async with ctx.transaction() as tx:
+        before = await lock(tx, command.id, ctx)
+        require_rights(ctx.principal, before.roles, before.scopes)
+        key = rules.rotated(before, at)
+        await tx.record(KeyRotated(key=key))
+        await tx.execute(store.END_SECRETS, key.id, at + timedelta(seconds=command.overlap_s))
+        await add_secret(tx, key, secret, ctx)
+    return IssuedKey(key=key, secret=secret.text)
+
+
+@service.handles(identity.revoke_key)
+async def revoke(command: RevokeKey, ctx: Context) -> ApiKey:
+    """End the key; every edge hears of it and forgets what it knew."""
+    async with ctx.transaction() as tx:
+        before = await lock(tx, command.id, ctx)
+        key = rules.revoked(before, ctx.now())
+        if key is not before:
+            await tx.record(KeyRevoked(key=key))
+    return key
+
+
 @service.starts
-async def store_bootstrap_key(ctx: Context) -> None:
-    """Store the hash of the first admin key, which only its maker has seen."""
-    key_id, key_hash = ctx.settings.bootstrap_key_id, ctx.settings.bootstrap_key_hash
-    if key_id and key_hash:
-        await ctx.database.execute(store.BOOTSTRAP, key_id, key_hash)
+async def store_first_key(ctx: Context) -> None:
+    """Keep the hash of the first admin key, which only its maker has seen."""
+    prefix, secret_hash = ctx.settings.bootstrap_key_id, ctx.settings.bootstrap_key_hash
+    if not prefix or not secret_hash or await ctx.database.row(store.SECRET, prefix):
+        return
+    command = IssueKey(name="first-admin-key", days=None)
+    key_id = str(uuid5(NAMESPACE_OID, prefix))  # the same in every process that starts now
+    key = rules.new_key(command, ADMIN, id=key_id, at=ctx.now())
+    with contextlib.suppress(VersionConflict):
+        async with ctx.transaction() as tx:
+            await tx.record(KeyIssued(key=key))
+            await tx.execute(store.ADD_SECRET, prefix, key.id, secret_hash, None)

@@ -23,8 +23,11 @@ from tests.servers import free_port
 
 ADD_KEY = Statement(
     """
-    INSERT INTO identity.api_keys (id, name, secret_hash, owner_id, roles)
-    VALUES ($1, $2, $3, $2, $4)
+    WITH key AS (
+        INSERT INTO identity.api_keys (id, version, name, owner_id, roles, scopes, created_at)
+        VALUES (gen_random_uuid(), 1, $2, $2, $4, '{}', now()) RETURNING id
+    )
+    INSERT INTO identity.key_secrets (prefix, key_id, secret_hash) SELECT $1, id, $3 FROM key
     """
 )
 
