@@ -107,7 +107,7 @@ def check(settings: Settings, arguments: argparse.Namespace) -> int:
         show([asdict(finding) for finding in findings], arguments)
     else:
         for finding in findings:
-            print(f"{'ok' if finding.ok else 'WRONG':<6}{finding.part:<10}{finding.text}")
+            print(f"{'ok' if finding.ok else 'WRONG':<6}{finding.part:<11}{finding.text}")
     return 0 if all(finding.ok for finding in findings) else 1
 
 

@@ -149,9 +149,10 @@ def ago(text: str, now: datetime | None = None) -> str:
         return text
     seconds = ((now or datetime.now(UTC)) - then).total_seconds()
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {unit} ago"
-    return f"{max(seconds, 0):.0f} s ago"
+        if abs(seconds) >= size:
+            distance = f"{abs(seconds) // size:.0f} {unit}"
+            return f"{distance} ago" if seconds > 0 else f"in {distance}"
+    return f"{max(seconds, 0):.0f} s ago"  # clocks differ by a moment
 
 
 def show_one(thing: Any) -> None:

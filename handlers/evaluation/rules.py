@@ -29,6 +29,7 @@ WORDS_MIN, WORDS_MAX = 5, 1_200
 STEM_CHARACTERS, STEM_CHARACTERS_MIN = 5, 3
 SHOWN_MAX = 5
 GROUNDED_ENOUGH = 0.7
+INVENTED_SCORE_MAX = 89.0
 DEPTH_MAX = 32
 
 Verdict = tuple[float, str]
@@ -76,10 +77,11 @@ def judge(command: ScoreResult, *, id: str, at: datetime) -> QualityScore:
 
 
 def weigh(dimensions: Mapping[str, float]) -> float:
-    """0 to 100; nothing at all scores nothing."""
+    """0 to 100; nothing at all scores nothing, and an invented figure never the best grade."""
     if dimensions["present"] == 0:
         return 0.0
-    return round(100 * sum(WEIGHTS[name] * value for name, value in dimensions.items()), 1)
+    score = round(100 * sum(WEIGHTS[name] * value for name, value in dimensions.items()), 1)
+    return score if dimensions["figures"] == 1 else min(score, INVENTED_SCORE_MAX)
 
 
 def grade(score: float) -> Grade:

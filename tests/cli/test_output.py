@@ -58,7 +58,15 @@ def test_one_thing_shows_its_lists_as_tables(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize(
     ("age", "text"),
-    [(5, "5 s ago"), (61, "1 min ago"), (7200, "2 h ago"), (200_000, "2 d ago"), (-9, "0 s ago")],
+    [
+        (5, "5 s ago"),
+        (61, "1 min ago"),
+        (7200, "2 h ago"),
+        (200_000, "2 d ago"),
+        (-9, "0 s ago"),
+        (-61, "in 1 min"),
+        (-200_000, "in 2 d"),
+    ],
 )
 def test_times_are_distances(age: int, text: str) -> None:
     assert output.ago((NOW - timedelta(seconds=age)).isoformat(), NOW) == text

@@ -41,6 +41,11 @@ def test_an_invented_figure_is_found_and_named() -> None:
     assert score.grade != "A"
 
 
+def test_one_invented_figure_among_many_costs_the_best_grade() -> None:
+    many = " ".join(f"{GOOD}" for _ in range(3)) + " The loss was 10,500."
+    assert judged(many, facts=({"rows": list(range(1300))},)).grade != "A"
+
+
 def test_figures_of_the_question_and_of_quotes_are_known() -> None:
     quote = {"sources": [{"quote": "It began at 14:05 on 3 March."}]}
     score = judged("It began at 14:05 on 3 March [A §1].", facts=(), provenance=(quote,))
