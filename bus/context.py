@@ -4,13 +4,13 @@ One object a request, job or reaction. `transaction()` opens the one transaction
 or reaction; in a job it may be used again and again, each block committing at its end.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from bus import faults
+from bus import faults, pages
 from bus.client import Ask, Client
 from bus.clock import Clock
 from bus.credentials import Signer
@@ -19,7 +19,7 @@ from bus.envelope import Origin
 from bus.live import Lane
 from bus.settings import Settings
 from bus.statement import Statement
-from schemas.contract import Operation, Schema
+from schemas.contract import Listing, Operation, Page, Schema
 from schemas.principal import Principal, Scope
 from schemas.problems import NotFound
 
@@ -169,6 +169,23 @@ class Context:
         if row is None:
             raise NotFound
         return dict(row)
+
+    async def page(
+        self,
+        request: Listing,
+        item: type[R],
+        statement: Statement,
+        *filters: object,
+        sort: Mapping[str, type] = pages.NEWEST_FIRST,
+    ) -> Page[R]:
+        """A page of rows; the statement takes filters, the key to go on behind, and a limit.
+
+        Raises:
+            Malformed: The cursor is not one of this list.
+        """
+        key = pages.after(request, tuple(sort.values()))
+        rows = await self.database.rows(statement, *filters, *key, request.limit + 1)
+        return pages.page(request, item, rows, tuple(sort))
 
     async def call(
         self,

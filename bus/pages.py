@@ -18,6 +18,9 @@ from schemas.problems import Malformed
 
 T = TypeVar("T", bound=Schema)
 
+NEWEST_FIRST: dict[str, type] = {"created_at": datetime, "id": str}
+"""The usual sort key: its columns, in order, with their types."""
+
 
 def fingerprint(request: Listing) -> str:
     """A short hash of what is being listed."""

@@ -1,8 +1,5 @@
 """What agents answer."""
 
-from datetime import datetime
-
-from bus import pages
 from bus.context import Context
 from bus.database import Transaction
 from handlers.agents import rules, service, store
@@ -69,12 +66,9 @@ async def get(command: GetAgent, ctx: Context) -> Agent:
 @service.handles(agents.listing)
 async def listing(command: ListAgents, ctx: Context) -> Page[Agent]:
     """A page of rows."""
-    created_at, agent_id = pages.after(command, (datetime, str))
-    rows = await ctx.database.rows(
-        store.LIST, ctx.owner_filter, command.status, command.capability,
-        created_at, agent_id, command.limit + 1,
-    )  # fmt: skip
-    return pages.page(command, Agent, rows, ("created_at", "id"))
+    return await ctx.page(
+        command, Agent, store.LIST, ctx.owner_filter, command.status, command.capability
+    )
 
 
 @service.handles(agents.configure)
@@ -172,12 +166,10 @@ async def get_run(command: GetRun, ctx: Context) -> Run:
 @service.handles(agents.runs)
 async def runs(command: ListRuns, ctx: Context) -> Page[Run]:
     """A page of rows."""
-    created_at, run_id = pages.after(command, (datetime, str))
-    rows = await ctx.database.rows(
-        store.LIST_RUNS, ctx.owner_filter, command.agent_id, command.goal_id, command.status,
-        created_at, run_id, command.limit + 1,
+    return await ctx.page(
+        command, Run, store.LIST_RUNS,
+        ctx.owner_filter, command.agent_id, command.goal_id, command.status,
     )  # fmt: skip
-    return pages.page(command, Run, rows, ("created_at", "id"))
 
 
 @service.handles(agents.cancel_run)
@@ -229,6 +221,4 @@ async def release(tx: Transaction, agent_id: str, ctx: Context) -> None:
 async def steps(command: ListSteps, ctx: Context) -> Page[Step]:
     """A page of the run's steps."""
     await load_run(command.run_id, ctx)
-    (ordinal,) = pages.after(command, (int,))
-    rows = await ctx.database.rows(store.LIST_STEPS, command.run_id, ordinal, command.limit + 1)
-    return pages.page(command, Step, rows, ("ordinal",))
+    return await ctx.page(command, Step, store.LIST_STEPS, command.run_id, sort={"ordinal": int})

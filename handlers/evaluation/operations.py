@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from bus import pages
 from bus.context import Context
 from handlers.evaluation import rules, service, store
 from schemas import evaluation
@@ -22,9 +21,7 @@ async def score(command: ScoreResult, ctx: Context) -> QualityScore:
 @service.handles(evaluation.scores)
 async def scores(command: ListScores, ctx: Context) -> Page[QualityScore]:
     """A page of rows."""
-    evaluated_at, score_id = pages.after(command, (datetime, str))
-    rows = await ctx.database.rows(
-        store.LIST, command.subject_type, command.subject_id, evaluated_at, score_id,
-        command.limit + 1,
+    return await ctx.page(
+        command, QualityScore, store.LIST, command.subject_type, command.subject_id,
+        sort={"evaluated_at": datetime, "id": str},
     )  # fmt: skip
-    return pages.page(command, QualityScore, rows, ("evaluated_at", "id"))

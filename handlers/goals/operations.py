@@ -1,9 +1,7 @@
 """What goals answer."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
-from bus import pages
 from bus.context import Context
 from bus.database import Transaction
 from handlers.goals import rules, service, store
@@ -125,11 +123,7 @@ async def get(command: GetGoal, ctx: Context) -> Goal:
 @service.handles(goals.listing)
 async def listing(command: ListGoals, ctx: Context) -> Page[Goal]:
     """A page of rows."""
-    created_at, goal_id = pages.after(command, (datetime, str))
-    rows = await ctx.database.rows(
-        store.LIST, ctx.owner_filter, command.status, created_at, goal_id, command.limit + 1
-    )
-    return pages.page(command, Goal, rows, ("created_at", "id"))
+    return await ctx.page(command, Goal, store.LIST, ctx.owner_filter, command.status)
 
 
 @service.handles(goals.plan)

@@ -2,10 +2,10 @@
 
 import contextlib
 import hmac
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import NAMESPACE_OID, uuid5
 
-from bus import credentials, pages
+from bus import credentials
 from bus.context import Context
 from bus.database import Transaction
 from handlers.identity import rules, service, store
@@ -114,11 +114,7 @@ async def get(command: GetKey, ctx: Context) -> ApiKey:
 @service.handles(identity.keys)
 async def listing(command: ListKeys, ctx: Context) -> Page[ApiKey]:
     """A page of rows."""
-    created_at, key_id = pages.after(command, (datetime, str))
-    rows = await ctx.database.rows(
-        store.LIST, ctx.owner_filter, created_at, key_id, command.limit + 1
-    )
-    return pages.page(command, ApiKey, rows, ("created_at", "id"))
+    return await ctx.page(command, ApiKey, store.LIST, ctx.owner_filter)
 
 
 @service.handles(identity.rotate_key)

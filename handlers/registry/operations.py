@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nats.aio.msg import Msg
 
-from bus import pages, telemetry
+from bus import telemetry
 from bus.context import Context
 from bus.service import own_context
 from handlers.registry import index, rules, service, store
@@ -52,9 +52,7 @@ async def get(command: GetService, ctx: Context) -> Service:
 @service.handles(registry.services)
 async def listing(command: ListServices, ctx: Context) -> Page[Service]:
     """A page of rows."""
-    (name,) = pages.after(command, (str,))
-    rows = await ctx.database.rows(store.LIST, command.status, name, command.limit + 1)
-    return pages.page(command, Service, rows, ("name",))
+    return await ctx.page(command, Service, store.LIST, command.status, sort={"name": str})
 
 
 @service.handles(registry.search)

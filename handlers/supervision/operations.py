@@ -1,8 +1,5 @@
 """What supervision answers about jobs."""
 
-from datetime import datetime
-
-from bus import pages
 from bus.context import Context
 from handlers.supervision import service, store
 from schemas import supervision
@@ -27,12 +24,7 @@ async def get(command: GetJob, ctx: Context) -> Work:
 @service.handles(supervision.jobs)
 async def listing(command: ListJobs, ctx: Context) -> Page[Work]:
     """A page of rows."""
-    created_at, job_id = pages.after(command, (datetime, str))
-    rows = await ctx.database.rows(
-        store.LIST, ctx.owner_filter, command.status, command.kind, created_at, job_id,
-        command.limit + 1,
-    )  # fmt: skip
-    return pages.page(command, Work, rows, ("created_at", "id"))
+    return await ctx.page(command, Work, store.LIST, ctx.owner_filter, command.status, command.kind)
 
 
 @service.handles(supervision.cancel_job)

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from bus import pages
 from bus.context import Context
 from handlers.tools import json_schemas, rules, service, store
 from handlers.tools.builtin import BUILTINS
@@ -75,11 +74,10 @@ async def get(command: GetTool, ctx: Context) -> Tool:
 @service.handles(tools.listing)
 async def listing(command: ListTools, ctx: Context) -> Page[Tool]:
     """A page of rows."""
-    name, tool_id = pages.after(command, (str, str))
-    rows = await ctx.database.rows(
-        store.LIST, command.category, command.status, name, tool_id, command.limit + 1
-    )
-    return pages.page(command, Tool, rows, ("name", "id"))
+    return await ctx.page(
+        command, Tool, store.LIST, command.category, command.status,
+        sort={"name": str, "id": str},
+    )  # fmt: skip
 
 
 @service.handles(tools.search)
@@ -121,9 +119,8 @@ async def invocation(command: GetInvocation, ctx: Context) -> ToolInvocation:
 @service.handles(tools.invocations)
 async def invocations(command: ListInvocations, ctx: Context) -> Page[ToolInvocation]:
     """A page of rows."""
-    requested_at, invocation_id = pages.after(command, (datetime, str))
-    rows = await ctx.database.rows(
-        store.INVOCATIONS, command.tool_name, command.status, command.goal_id, command.task_id,
-        requested_at, invocation_id, command.limit + 1,
+    return await ctx.page(
+        command, ToolInvocation, store.INVOCATIONS,
+        command.tool_name, command.status, command.goal_id, command.task_id,
+        sort={"requested_at": datetime, "id": str},
     )  # fmt: skip
-    return pages.page(command, ToolInvocation, rows, ("requested_at", "id"))
