@@ -78,9 +78,8 @@ class BusBroker(NatsBroker):
     def answers(self, subject: str, queue: str, workers: int, consume: Consume) -> None:
         """Answer requests on `subject` as a member of the queue group."""
         subscriber: Any = self.subscriber(
-            subject, queue=queue, no_reply=True, pending_msgs_limit=PENDING_MAX,
-            ack_policy=AckPolicy.MANUAL,
-        )  # fmt: skip
+            subject, queue=queue, no_reply=True, pending_msgs_limit=PENDING_MAX
+        )
         subscriber(consume)
         pool = self._pool(workers, "operation")
 

@@ -285,7 +285,7 @@ def _private_output() -> int:
 
 
 # With an error its frames would go, and with them a library's objects, whose clean-up may crash
-# while the memory is used up: DuckDB's does, one time in five.
+# while the memory is used up: DuckDB's does, about one time in six.
 _kept: list[BaseException] = []
 
 

@@ -47,7 +47,7 @@ class translated:  # noqa: N801 - read as a verb: with translated(connection)
     """Turns what the driver raises into problems, once for the whole platform.
 
     A connection that was lost is cut: the driver may hold it for open, in the middle of something.
-    A class because a generator would cost as much as decoding the row.
+    A class, not a generator, because every statement passes through it.
     """
 
     __slots__ = ("_connection",)

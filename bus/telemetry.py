@@ -38,7 +38,7 @@ outbox_published_total = Counter("portal_outbox_published_total", "Messages publ
 
 trace_parent: ContextVar[str | None] = ContextVar("trace_parent", default=None)
 request: ContextVar[str | None] = ContextVar("request", default=None)
-"""The request that this task works for; structlog's own context costs ten times as much."""
+"""The request that this task works for; structlog's own context took 4 % of the CPU of a read."""
 
 
 def set_up(settings: Settings, process: str) -> None:

@@ -114,17 +114,16 @@ async def beating(message: Msg, renew: Callable[[], Awaitable[None]] | None = No
     worker = asyncio.current_task()
 
     async def beat() -> None:
-        while True:
-            await asyncio.sleep(BEAT_S)
-            with contextlib.suppress(NatsError):
-                await message.in_progress()
-            try:
-                if renew is not None:
-                    await renew()
-            except LeaseLost:
-                assert worker is not None
-                worker.cancel("lease lost")
-                return
+        await asyncio.sleep(BEAT_S)
+        with contextlib.suppress(NatsError):
+            await message.in_progress()
+        try:
+            if renew is not None:
+                await renew()
+        except LeaseLost:
+            assert worker is not None
+            worker.cancel("lease lost")
+            await asyncio.Event().wait()  # said once; the end of the block ends this too
 
     beats = asyncio.create_task(forever("beat", beat, 0))
     try:
