@@ -17,6 +17,7 @@ from bus.credentials import Signer
 from bus.database import Database, Transaction
 from bus.envelope import Origin
 from bus.live import Lane
+from bus.sealing import Sealer
 from bus.settings import Settings
 from bus.statement import Statement
 from schemas.contract import Listing, Operation, Page, Schema
@@ -39,6 +40,7 @@ class Platform:
     database: Database
     client: Client
     signer: Signer
+    sealer: Sealer
 
     @property
     def connection(self) -> "Connection":

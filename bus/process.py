@@ -23,6 +23,7 @@ from bus.database import Database
 from bus.lifecycle import Health
 from bus.micro import Announced
 from bus.outbox import Relay
+from bus.sealing import Sealer
 from bus.service import Service, attach, own_context, sweeps
 from bus.settings import Settings
 from bus.statement import Statement
@@ -68,7 +69,8 @@ async def answering(
     broker = BusBroker(settings, "handlers")
     await lifecycle.wait_for("nats", broker.connect)
     client = Client(broker.nats, clock)
-    platform = Platform(settings, clock, database, client, Signer("handlers", folder))
+    signer, sealer = Signer("handlers", folder), Sealer.of(folder)
+    platform = Platform(settings, clock, database, client, signer, sealer)
     verifier = Verifier(folder)
     for service in services:
         attach(service, broker, platform, verifier)

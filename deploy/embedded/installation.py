@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bus.credentials import ensure_signing_keys
+from bus.sealing import ensure_master_key
 from deploy.embedded import admin_key, orphans, platform_processes, refusal, servers
 from deploy.embedded.folder import DataFolder, write_private
 from deploy.embedded.lock import Lock
@@ -128,6 +129,7 @@ class Installation:
         admin, key = admin_key.ensure(self._folder)
         environment = platform_processes.surroundings(self._folder, urls, edge_port, admin)
         ensure_signing_keys(self._folder.secrets)  # before two processes would make them
+        ensure_master_key(self._folder.secrets)
         async with asyncio.TaskGroup() as preparing:
             for program in platform.first:
                 once = platform_processes.once(program, environment)
