@@ -25,14 +25,17 @@ from bus.envelope import Origin
 from bus.live import Lane
 from bus.statement import Statement
 from schemas.contract import Entity, Operation, Problem, Schema
-from schemas.principal import Principal, Scope
+from schemas.policy import NOTHING, Reach
+from schemas.principal import Principal
 from schemas.problems import (
     Denied,
     Internal,
     KeyReused,
     Malformed,
+    NotFound,
     StillRunning,
     TimedOut,
+    Unauthenticated,
     malformed,
 )
 
@@ -104,6 +107,7 @@ class Endpoint:
         self._handler = handler
         self._platform = platform
         self._verifier = verifier
+        self._thing = thing_of(operation)
         self._seconds = telemetry.request_seconds.labels(operation.name)
         self._ok = telemetry.requests_total.labels(operation.name, "ok")
 
@@ -138,9 +142,10 @@ class Endpoint:
         headers = message.headers or {}
         left_s, deadline_ms = self._time_left(headers)
         principal = self._verifier.read(headers.get(envelope.PRINCIPAL))
-        scope = self._permit(principal)
+        reach = self._permit(principal)
         command = self._parse(message.data)
-        context = self._context(headers, principal, scope, deadline_ms, trace_parent)
+        reach = self._on_thing(reach, command)
+        context = self._context(headers, principal, reach, deadline_ms, trace_parent)
         try:
             async with asyncio.timeout(left_s):
                 return await self._run(context, command, message.data)
@@ -162,6 +167,8 @@ class Endpoint:
         once = await self._once(context, data)
         telemetry.request.set(context.origin.request_id)  # the task is this request's own
         reply = await self._handler(command, context)
+        if reach_unweighed(context):
+            raise Denied(permission=self.operation.may)
         body = reply.model_dump_json().encode()
         version = str(reply.version) if isinstance(reply, Entity) else None
         await commit(context, once, body, version)
@@ -180,11 +187,24 @@ class Endpoint:
             raise TimedOut(operation=self.operation.name)
         return (deadline_ms - now_ms) / 1000, deadline_ms
 
-    def _permit(self, principal: Principal) -> Scope:
-        scope = principal.scope_of(self.operation.may)
-        if scope == "none":
+    def _permit(self, principal: Principal) -> Reach:
+        if principal.kind == "anonymous" and not self.operation.public:
+            raise Unauthenticated
+        if self.operation.internal and principal.kind != "service":
+            raise Denied("Only the platform itself asks this.")
+        reach = self._platform.rights.reach(principal, self.operation.may)
+        if reach.nothing:
             raise Denied(permission=self.operation.may)
-        return scope
+        return reach
+
+    def _on_thing(self, reach: Reach, command: Schema) -> Reach:
+        """The reach on the thing that the request's path names."""
+        if not reach.exceptions or self._thing is None:
+            return reach
+        narrowed = reach.on(getattr(command, self._thing))
+        if narrowed is NOTHING:
+            raise NotFound
+        return narrowed
 
     def _parse(self, data: bytes) -> Schema:
         if NUL.search(data):
@@ -199,13 +219,16 @@ class Endpoint:
         self,
         headers: envelope.Headers,
         principal: Principal,
-        scope: Scope,
+        reach: Reach,
         deadline_ms: int,
         trace_parent: str,
     ) -> Context:
         origin = Origin(
             actor=principal.id,
             roles=principal.roles,
+            scopes=principal.scopes,
+            credential=principal.credential,
+            kind=principal.kind,
             request_id=headers.get(envelope.REQUEST_ID) or self._platform.clock.new_id(),
             correlation_id=headers.get(envelope.CORRELATION_ID),
             trace_parent=trace_parent,
@@ -216,7 +239,7 @@ class Endpoint:
             subject = subjects.live(self.operation.domain, stream_id)
             lane = Lane(self._platform.connection, subject)
         return Context(
-            self._platform, principal, origin, scope=scope, deadline_ms=deadline_ms, lane=lane,
+            self._platform, principal, origin, reach=reach, deadline_ms=deadline_ms, lane=lane,
             boundary=None if self.operation.commits_itself else Boundary(),
             key=key_in(headers) if self.operation.idempotent else None,
         )  # fmt: skip
@@ -245,6 +268,20 @@ class Endpoint:
             trace=telemetry.trace_id(trace_parent),
             exc_info=broken,
         )
+
+
+def thing_of(operation: Operation[Any, Any]) -> str | None:
+    """The field of the request that names its thing: the one parameter of the path."""
+    parameters = operation.route.parameters if operation.route else ()
+    return parameters[0] if len(parameters) == 1 else None
+
+
+def reach_unweighed(context: Context) -> bool:
+    """Whether the caller reaches only single things, and the handler did not look which.
+
+    Such a handler has answered more than was granted: its transaction must not commit.
+    """
+    return context.reach.scope == "none" and not context.weighed
 
 
 async def commit(context: Context, once: Once | None, body: bytes, version: str | None) -> None:

@@ -4,11 +4,13 @@ One object a request, job or reaction. `transaction()` opens the one transaction
 or reaction; in a job it may be used again and again, each block committing at its end.
 """
 
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
 
 from bus import faults, pages
 from bus.client import Ask, Client
@@ -17,16 +19,19 @@ from bus.credentials import Signer
 from bus.database import Database, Transaction
 from bus.envelope import Origin
 from bus.live import Lane
+from bus.rights import Rights
 from bus.sealing import Sealer
 from bus.settings import Settings
 from bus.statement import Statement
 from schemas.contract import Listing, Operation, Page, Schema
-from schemas.principal import Principal, Scope
+from schemas.policy import ALL, Reach
+from schemas.principal import Principal
 from schemas.problems import NotFound
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as Connection
 
+IDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 C = TypeVar("C", bound=Schema)
 R = TypeVar("R", bound=Schema)
 
@@ -41,6 +46,7 @@ class Platform:
     client: Client
     signer: Signer
     sealer: Sealer
+    rights: Rights
 
     @property
     def connection(self) -> "Connection":
@@ -56,7 +62,7 @@ class Boundary:
 
 
 class Context:
-    """Given to every handler. `scope` is how far the caller's permission reaches."""
+    """Given to every handler. `reach` is how far the caller's permission goes."""
 
     __slots__ = (
         "_boundary",
@@ -68,8 +74,9 @@ class Context:
         "origin",
         "platform",
         "principal",
-        "scope",
+        "reach",
         "transaction_open",
+        "weighed",
     )
 
     def __init__(
@@ -78,7 +85,7 @@ class Context:
         principal: Principal,
         origin: Origin,
         *,
-        scope: Scope = "all",
+        reach: Reach = ALL,
         deadline_ms: int | None = None,
         boundary: Boundary | None = None,
         job_id: str | None = None,
@@ -89,7 +96,8 @@ class Context:
         self.platform = platform
         self.principal = principal
         self.origin = origin
-        self.scope = scope
+        self.reach = reach
+        self.weighed = False
         self.deadline_ms = deadline_ms
         self.job_id = job_id
         self.attempt = attempt
@@ -120,23 +128,28 @@ class Context:
         """The settings of this process."""
         return self.platform.settings
 
-    def owns(self, owner_id: str) -> bool:
-        """Whether the caller may touch a thing of this owner, as far as the permission goes."""
-        return self.scope == "all" or owner_id == self.principal.id
-
-    def require_owner(self, owner_id: str) -> None:
+    def require_owner(self, owner_id: str, *things: str | None) -> None:
         """Refuse a thing that the caller may not touch.
 
+        Args:
+            owner_id: Whose it is.
+            things: Its id or name, and those of what it is a part of: grants may name each.
+
         Raises:
-            NotFound: The permission reaches only the caller's own things, and this is not one.
+            NotFound: The permission does not reach it; the caller shall not learn that it is there.
         """
-        if not self.owns(owner_id):
-            raise NotFound
+        self.weighed = True
+        reach = self.reach.on(*(thing for thing in things if thing is not None))
+        if reach.scope == "all" or (reach.scope == "own" and owner_id == self.principal.id):
+            return
+        raise NotFound
 
     @property
-    def owner_filter(self) -> str | None:
-        """The owner to whom a list is limited, or None when all may be seen."""
-        return None if self.scope == "all" else self.principal.id
+    def visible(self) -> tuple[str | None, list[UUID], list[UUID]]:
+        """What a list is limited to: an owner (None is everybody), and ids beside and except it."""
+        self.weighed = True
+        owner = {"all": None, "own": self.principal.id, "none": ""}[self.reach.scope]
+        return owner, uuids(self.reach.allowed), uuids(self.reach.denied)
 
     def part_of(self, correlation_id: str) -> None:
         """Everything recorded or asked from here on belongs to this larger thing."""
@@ -207,7 +220,14 @@ class Context:
 
     def as_principal(self, principal: Principal) -> "Context":
         """The same work on behalf of somebody else: how a job or reaction acts for an owner."""
-        origin = replace(self.origin, actor=principal.id, roles=principal.roles)
+        origin = replace(
+            self.origin,
+            actor=principal.id,
+            roles=principal.roles,
+            scopes=principal.scopes,
+            credential=principal.credential,
+            kind=principal.kind,
+        )
         return Context(
             self.platform,
             principal,
@@ -216,6 +236,11 @@ class Context:
             job_id=self.job_id,
             attempt=self.attempt,
         )
+
+
+def uuids(things: Iterable[str]) -> list[UUID]:
+    """Those of some things that are named by an id."""
+    return [UUID(thing) for thing in things if IDS.fullmatch(thing)]
 
 
 def acting(principal: Principal) -> Principal:

@@ -1,12 +1,14 @@
-"""API keys and the signature on the principal that travels on the bus.
+"""Opaque credentials, and the signature on the principal that travels on the bus.
 
 An API key is `sp_<id>_<secret>_<crc>`: the id finds it, the checksum lets scanners and typing
-errors be told apart from guesses, and only the SHA-256 of its 256-bit secret is stored.
+errors be told apart from guesses, and only the SHA-256 of its 256-bit secret is stored. Session
+cookies (`ss_`), refresh tokens (`sr_`) and the secrets of OAuth clients (`sc_`) have its form.
 
 The edge and every handlers process hold a signing key of their own; all hold the public keys. A
 signed principal lives 60 s, so each signer keeps one per principal and renews it after 30 s.
 """
 
+import base64
 import binascii
 import hashlib
 import hmac
@@ -31,37 +33,55 @@ LIFE_S = 60
 RENEW_S = 30
 CACHE_MAX = 4096
 HEADER_BYTES_MAX = 4096
-_KEY = re.compile(r"sp_([0-9a-z]{16})_([A-Za-z0-9]{43,44})_([0-9a-f]{8})")
-_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+ID_BYTES = 8
+SECRET_BYTES = 32
+PREFIXES = {"key": "sp", "session": "ss", "refresh": "sr", "client": "sc"}
+_FORM = re.compile(r"(s[a-z])_([0-9a-f]{16})_([A-Za-z0-9_-]{43})_([0-9a-f]{8})")
 
 
 @dataclass(frozen=True)
-class ApiKey:
-    """A fresh API key: `text` is shown once, `secret_hash` is what is stored."""
+class Credential:
+    """A fresh credential: `text` is shown once, `secret_hash` is what is stored."""
 
     id: str
     text: str
     secret_hash: str
 
 
-def new_api_key() -> ApiKey:
-    """Make an API key of 256 random bits."""
-    key_id = secrets.token_hex(8)
-    secret = "".join(secrets.choice(_ALPHABET) for _ in range(43))
-    body = f"sp_{key_id}_{secret}"
-    return ApiKey(key_id, f"{body}_{checksum(body)}", hash_secret(secret))
+def new_credential(kind: str) -> Credential:
+    """Make a credential of 256 random bits."""
+    return of_bytes(kind, secrets.token_bytes(ID_BYTES + SECRET_BYTES))
 
 
-def read_api_key(text: str) -> tuple[str, str]:
-    """Split an API key into its id and its secret.
+def of_bytes(kind: str, content: bytes) -> Credential:
+    """The credential of these bytes: 8 for its id, 32 for its secret, the rest is not used."""
+    name = content[:ID_BYTES].hex()
+    secret = base64.urlsafe_b64encode(content[ID_BYTES : ID_BYTES + SECRET_BYTES]).decode()
+    secret = secret.rstrip("=")
+    body = f"{PREFIXES[kind]}_{name}_{secret}"
+    return Credential(name, f"{body}_{checksum(body)}", hash_secret(secret))
+
+
+def read_credential(kind: str, text: str) -> tuple[str, str]:
+    """Split a credential into its id and its secret.
 
     Raises:
-        Unauthenticated: It is not of the form of a key, or its checksum is wrong.
+        Unauthenticated: It is not of the form, of another kind, or its checksum is wrong.
     """
-    match = _KEY.fullmatch(text)
-    if match is None or checksum(text.rpartition("_")[0]) != match[3]:
+    match = _FORM.fullmatch(text)
+    if match is None or match[1] != PREFIXES[kind] or checksum(text.rpartition("_")[0]) != match[4]:
         raise Unauthenticated
-    return match[1], match[2]
+    return match[2], match[3]
+
+
+def csrf_token(cookie: str) -> str:
+    """What a page must show besides its cookie; it cannot read the cookie, and nobody else can."""
+    return hmac.digest(cookie.encode(), b"csrf", hashlib.sha256).hex()
+
+
+def kind_of(text: str) -> str | None:
+    """What kind of credential a text claims to be; None if it is none of ours."""
+    return next((k for k, prefix in PREFIXES.items() if text.startswith(f"{prefix}_")), None)
 
 
 def checksum(body: str) -> str:

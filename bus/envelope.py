@@ -34,6 +34,9 @@ class Origin:
     Args:
         actor: Who caused it.
         roles: The actor's roles, so that a job acts with the same rights.
+        scopes: What narrows them.
+        credential: What the actor showed, by its id.
+        kind: What kind of principal the actor is.
         request_id: The request that it belongs to.
         correlation_id: The larger thing that it is part of, such as a goal.
         causation_id: The event or job that led to it.
@@ -46,6 +49,9 @@ class Origin:
     correlation_id: str | None = None
     causation_id: str | None = None
     trace_parent: str | None = None
+    scopes: tuple[str, ...] = ()
+    credential: str | None = None
+    kind: str = "service"
 
     def correlated(self, correlation_id: str | None) -> "Origin":
         """The same origin as part of another larger thing."""

@@ -23,6 +23,7 @@ from bus.database import Database
 from bus.lifecycle import Health
 from bus.micro import Announced
 from bus.outbox import Relay
+from bus.rights import Rights
 from bus.sealing import Sealer
 from bus.service import Service, attach, own_context, sweeps
 from bus.settings import Settings
@@ -70,19 +71,22 @@ async def answering(
     await lifecycle.wait_for("nats", broker.connect)
     client = Client(broker.nats, clock)
     signer, sealer = Signer("handlers", folder), Sealer.of(folder)
-    platform = Platform(settings, clock, database, client, signer, sealer)
+    rights = Rights(client, signer, clock, "handlers")
+    platform = Platform(settings, clock, database, client, signer, sealer, rights)
     verifier = Verifier(folder)
     for service in services:
         attach(service, broker, platform, verifier)
     await start_all(services, platform)
     await broker.start()
+    following = await rights.follow()
     announced = [Announced(broker.nats, service) for service in services]
     for announcement in announced:
         await announcement.start()
-    background = in_background(services, platform)
+    background = [following, *in_background(services, platform)]
     health.probes = {
         "postgres": lambda: database.row(PING),
         "nats": lambda: broker.nats.flush(timeout=1),
+        "grants": rights.ready,
     }
     try:
         yield Running(platform, broker, health)

@@ -100,8 +100,8 @@ ENQUEUE = Statement(
     """
     WITH job AS (
         INSERT INTO ops.jobs (id, kind, payload, actor, roles, request_id, correlation_id,
-                              available_at)
-        VALUES ($1::uuid, $2, $3::text::jsonb, $4, $5, $6, $7, $8)
+                              available_at, scopes, credential, actor_kind)
+        VALUES ($1::uuid, $2, $3::text::jsonb, $4, $5, $6, $7, $8, $12, $13, $14)
         ON CONFLICT (id) DO NOTHING RETURNING id
     )
     INSERT INTO ops.outbox (message_id, lane, aggregate_id, subject, headers, body, available_at)
@@ -155,4 +155,7 @@ def of_job(
         partition_of(job_id),
         job.subject(),
         headers,
+        list(origin.scopes),
+        origin.credential,
+        origin.kind,
     )

@@ -37,17 +37,28 @@ class Settings(BaseSettings):
     secrets: Path | None = Field(None, description="Folder of secret files and signing keys.")
     edge_host: str = Field("127.0.0.1", description="Address the edge listens on.")
     edge_port: int = Field(8009, description="Port the edge listens on.")
+    public_url: str = Field(
+        "http://localhost:8009",
+        pattern=r"^https?://[^/\s]+$",
+        description="How people reach the edge; the issuer of tokens.",
+    )
     cors_origins: tuple[str, ...] = Field(
         ("http://localhost:3000",), description="Origins that browsers may call from."
     )
     health_port: int = Field(0, description="Private port of health and metrics; 0 picks one.")
     bootstrap_key_id: str | None = Field(None, description="Id of the first admin key.")
     bootstrap_key_hash: str | None = Field(None, description="SHA-256 of its secret, hex.")
+    bootstrap_setup_hash: str | None = Field(
+        None, description="SHA-256 of the one-time token that creates the first administrator."
+    )
     streams_replicas: int = Field(1, ge=1, le=5, description="Copies of each stream.")
     pool_size: int = Field(10, ge=1, le=100, description="Database connections of one process.")
     statement_cache: bool = Field(True, description="Off behind PgBouncer in transaction mode.")
     rate_per_minute: int = Field(
         600_000, ge=1, description="Requests a minute for one service credential."
+    )
+    token_cache: int = Field(
+        4096, ge=0, description="Verified access tokens that one edge remembers; 0 is none."
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     drain: timedelta = Field(timedelta(seconds=30), description="Longest wait at shutdown.")

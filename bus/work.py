@@ -58,7 +58,7 @@ CLAIM_JOB = Statement(
     UPDATE ops.jobs SET status = 'running', attempts = attempts + 1, worker = $2,
         lease_until = now() + make_interval(secs => $3), started_at = coalesce(started_at, now())
     WHERE id = $1 AND (status = 'queued' OR (status = 'running' AND lease_until < now()))
-    RETURNING attempts, actor, roles, request_id, correlation_id
+    RETURNING attempts, actor, actor_kind, roles, scopes, credential, request_id, correlation_id
     """
 )
 JOB_STATE = Statement("SELECT status, lease_until FROM ops.jobs WHERE id = $1")
@@ -289,10 +289,15 @@ class Worker:
             correlation_id=claim["correlation_id"],
             causation_id=job_id,
             trace_parent=telemetry.child_of(message.headers),
+            scopes=tuple(claim["scopes"]),
+            credential=claim["credential"],
+            kind=claim["actor_kind"],
         )
         principal = Principal(
-            id=claim["actor"], kind="service", roles=tuple(claim["roles"]), via="bus"
-        )
+            id=origin.actor, kind="service" if origin.kind == "service" else "agent",
+            roles=tuple(claim["roles"]), scopes=origin.scopes, via="bus",
+            credential=origin.credential,
+        )  # fmt: skip
         return Context(self._platform, principal, origin, job_id=job_id, attempt=claim["attempts"])
 
     async def _failed(

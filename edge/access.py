@@ -28,8 +28,8 @@ PREFLIGHT_LIFE_S = b"600"
 SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{8,64}")
 METHODS = b"GET, POST, PUT, DELETE, HEAD, OPTIONS"
 REQUEST_HEADERS = (
-    b"authorization, x-api-key, content-type, idempotency-key, if-match, if-none-match, "
-    b"last-event-id, traceparent, x-request-id, x-timeout-ms"
+    b"authorization, x-api-key, x-csrf-token, content-type, idempotency-key, if-match, "
+    b"if-none-match, last-event-id, traceparent, x-request-id, x-timeout-ms"
 )
 EXPOSED = b"etag, location, ratelimit, ratelimit-policy, retry-after, x-request-id"
 SECURITY: RawHeaders = [

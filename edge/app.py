@@ -26,22 +26,28 @@ from bus.clock import Clock
 from bus.connection import connect_options, hang_up
 from bus.credentials import Signer, ensure_signing_keys
 from bus.lifecycle import Health, PrivateServer
+from bus.rights import Rights
 from bus.settings import Settings
 from edge import files, pages
 from edge.access import Access, Journal
+from edge.accesstokens import AccessTokens
 from edge.asking import Asking
 from edge.authentication import Authentication
 from edge.eventstream import EventStreamDoor
 from edge.feed import SUPERVISE_S, Feed
+from edge.following import follower
 from edge.limits import Counted, Limiter
 from edge.pages import DocumentDoor, FileDoor, HealthDoor, MetricsDoor
 from edge.rest import PREFIX, Front, OperationDoor
 from edge.routes import Door, Routes
+from edge.signing_in import KeySetDoor, MeDoor, SignInDoor, SignOutDoor
 from edge.sockets import HEARTBEAT_S, Sockets
 from edge.streams import ResumeDoor, StreamDoor
 from edge.tokens import Tokens
+from edge.uses import REPORT_S, Uses
 from schemas import catalogue
 from schemas.contract import Operation
+from schemas.identity import principals, sessions
 from schemas.render import asyncapi, openapi
 
 WS_PATH = f"{PREFIX}/ws"
@@ -62,17 +68,26 @@ class Edge:
     health: Health
     connection: Connection
     counted: Counted
+    rights: Rights
+    uses: Uses
+
+
+DOORS: dict[Operation[Any, Any], type[OperationDoor]] = {
+    principals.me: MeDoor,
+    sessions.sign_in: SignInDoor,
+    sessions.sign_out: SignOutDoor,
+}
 
 
 def door_of(operation: Operation[Any, Any], asking: Asking) -> OperationDoor:
     """The kind of door that an operation needs."""
     if operation.kind == "stream":
         return StreamDoor(operation, asking)
-    kind = files.door_class(operation) or OperationDoor
+    kind = files.door_class(operation) or DOORS.get(operation, OperationDoor)
     return kind(operation, asking)
 
 
-def routes_of(asking: Asking, feed: Feed, health: Health) -> Routes:
+def routes_of(asking: Asking, feed: Feed, rights: Rights, health: Health) -> Routes:
     """Everything that answers over HTTP."""
     live, ready, detailed, _ = lifecycle.health_routes(health, asking.clock)
     streaming = tuple(o for o in catalogue.operations() if o.kind == "stream")
@@ -88,8 +103,9 @@ def routes_of(asking: Asking, feed: Feed, health: Health) -> Routes:
         ("GET", "/health/ready", HealthDoor("health", ready.endpoint)),
         ("GET", "/health", HealthDoor("health", detailed.endpoint)),
         ("GET", "/metrics", MetricsDoor()),
-        ("GET", f"{PREFIX}/events/stream", EventStreamDoor(feed)),
-        ("GET", f"{PREFIX}/streams/{{domain}}/{{id}}", ResumeDoor(asking, streaming)),
+        ("GET", "/.well-known/jwks.json", KeySetDoor(asking)),
+        ("GET", f"{PREFIX}/events/stream", EventStreamDoor(feed, rights)),
+        ("GET", f"{PREFIX}/streams/{{domain}}/{{id}}", ResumeDoor(asking, streaming, rights)),
     ]
     routes = Routes()
     for method, path, door in table:
@@ -112,17 +128,17 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
     }
     counted = Counted(Redis.from_url(settings.redis_url.get_secret_value()))
     limiter = Limiter(counted, settings.rate_per_minute)
-    authentication = Authentication(client, clock, signer, limiter)
+    rights = Rights(client, signer, clock, "edge")
+    tokens = AccessTokens(client, clock, signer, settings.public_url, settings.token_cache)
+    origins = settings.cors_origins
+    authentication = Authentication(client, clock, signer, limiter, tokens, origins)
     feed = Feed(connection)
-    feed.on_events_of("identity", authentication.forget)
-    sockets = Sockets(feed, Tokens(connection), authentication, clock, settings.cors_origins)
-    front = Front(
-        routes_of(asking, feed, health),
-        authentication,
-        limiter,
-        clock,
-        health,
-    )
+    feed.on_events_of("identity", follower(authentication, tokens, rights))
+    sockets = Sockets(feed, Tokens(connection), authentication, rights, clock, origins)
+    routes = routes_of(asking, feed, rights, health)
+    uses = Uses(client, clock, signer)
+    front = Front(routes, authentication, limiter, rights, uses, clock, health)
+    health.probes["grants"] = rights.ready
     journal = Journal(enabled=settings.log_level in ("debug", "info"))
 
     async def both(scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,8 +149,8 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
         else:
             await send({"type": "websocket.close", "code": 4403})
 
-    app = Access(both, clock, journal, settings.cors_origins)
-    return Edge(app, feed, sockets, journal, health, connection, counted)
+    app = Access(both, clock, journal, origins)
+    return Edge(app, feed, sockets, journal, health, connection, counted, rights, uses)
 
 
 def server_of(app: ASGIApp, settings: Settings) -> PrivateServer:
@@ -206,6 +222,8 @@ async def start(settings: Settings, health: Health) -> Running:
     server.task = asyncio.create_task(server.serve())
     health.probes["listening"] = server.listening
     background = [
+        await edge.rights.follow(),
+        asyncio.create_task(forever("key-uses", edge.uses.report, REPORT_S)),
         asyncio.create_task(forever("event-feed", edge.feed.supervise, SUPERVISE_S)),
         asyncio.create_task(forever("rights", edge.sockets.look_again, 0)),
         asyncio.create_task(forever("heartbeat", edge.sockets.beat, HEARTBEAT_S)),

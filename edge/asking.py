@@ -9,8 +9,8 @@ from bus.clock import Clock
 from bus.credentials import Signer
 from bus.envelope import Origin
 from edge.exchange import Call
-from schemas import identity
 from schemas.contract import Operation
+from schemas.identity import principals
 from schemas.principal import Principal
 from schemas.problems import Malformed
 
@@ -37,7 +37,7 @@ class Asking:
         origin = Origin(principal.id, self.clock.new_id())
         deadline_ms = self.clock.unix_ms() + 1000
         headers = headers_of(Ask(self._signer.sign(principal), origin), deadline_ms)
-        await request(self.client.connection, identity.me.subject, b"{}", headers, 1.0)
+        await request(self.client.connection, principals.me.subject, b"{}", headers, 1.0)
 
     async def ask(
         self,

@@ -1,41 +1,46 @@
-"""Who asks: an API key becomes a principal, once, and is remembered for half a minute.
+"""Who asks: a credential becomes a principal, once, and is remembered for half a minute.
 
-Only a hash of the key is kept. A key that identity refused is remembered for a few seconds, so
-that guessing costs the guesser's own limit and not the bus. When identity cannot be asked the
-answer is 503: an unknown state is never "no".
+Only a hash of it is kept. What identity refused is remembered for a few seconds, so that guessing
+costs the guesser's own limit and not the bus. An event about a user, key or session forgets what
+was known of its owner. When identity cannot be asked the answer is 503: an unknown state is never
+"no".
 """
 
 import asyncio
 import hashlib
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from bus import telemetry
 from bus.client import Ask, Client
 from bus.clock import Clock
-from bus.credentials import Signer, hash_secret, read_api_key
+from bus.credentials import Signer, hash_secret, read_credential
 from bus.envelope import Origin
+from edge.accesstokens import AccessTokens
 from edge.exchange import Exchange
 from edge.limits import Limiter
-from schemas import identity
-from schemas.contract import Problem
-from schemas.identity import ResolveKey
+from edge.showing import Shown, require_own_site, shown
+from schemas.contract import Operation, Problem, Schema
+from schemas.identity import principals
+from schemas.identity.principals import Resolved, ResolveKey, ResolveSession, ResolveToken
 from schemas.principal import Principal
-from schemas.problems import TooManyRequests, Unauthenticated
+from schemas.problems import Expired, Forged, TooManyRequests, Unauthenticated
 
 KNOWN_S = 30.0
 REFUSED_S = 5.0
 ASK_AGAIN_S = 1.0
 CACHE_MAX = 4096
-KEY_BYTES_MAX = 200
 BLOCKED_MAX = 4096
 EDGE = Principal(id="edge", kind="service")
+REFUSALS = (Unauthenticated, Expired, Forged)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What identity said about a key; None is a refusal."""
+    """What identity said about a credential; None is a refusal."""
 
     principal: Principal | None
     until: float
@@ -44,8 +49,17 @@ class Known:
 class Authentication:
     """Turns credentials into principals."""
 
-    def __init__(self, client: Client, clock: Clock, signer: Signer, limiter: Limiter) -> None:
+    def __init__(
+        self,
+        client: Client,
+        clock: Clock,
+        signer: Signer,
+        limiter: Limiter,
+        tokens: AccessTokens,
+        origins: Collection[str],
+    ) -> None:
         self._client, self._clock, self._signer, self._limiter = client, clock, signer, limiter
+        self._tokens, self._origins = tokens, origins
         self._known: OrderedDict[bytes, Known] = OrderedDict()
         self._epoch = 0
         self._changed = asyncio.Event()
@@ -56,41 +70,46 @@ class Authentication:
         """The principal of a request.
 
         Raises:
-            Unauthenticated: No key, or not one of ours.
+            Unauthenticated: No credential, or not one of ours.
+            CrossSite: A browser's session, used by a page that is not ours.
             TooManyRequests: This address has failed too often.
             Unavailable, TimedOut: Identity cannot be asked.
         """
-        text = credential(exchange)
-        known = self._remembered(text) if text else None
-        if known is not None and known.principal is not None:
-            return known.principal
+        credential = shown(exchange)
+        if credential is not None:
+            require_own_site(exchange, credential, self._origins)
+            known = self._remembered(digest_of(credential))
+            if known is not None and known.principal is not None:
+                return known.principal
         self._refuse_blocked(exchange.address)
-        principal = None if known or not text else await self.of_key(text)
+        principal = await self.of_shown(credential) if credential else None
         if principal is None:
             await self._charge(exchange.address)
             raise Unauthenticated
         return principal
 
-    async def of_key(self, text: str) -> Principal | None:
-        """Whom a key stands for, from memory or from identity; None for nobody."""
-        known = self._remembered(text)
+    async def of_shown(self, credential: Shown) -> Principal | None:
+        """Whom a credential stands for, from memory or from identity; None for nobody."""
+        digest = digest_of(credential)
+        known = self._remembered(digest)
         if known is not None:
             return known.principal
-        try:
-            prefix, secret = read_api_key(text)
-        except Unauthenticated:
-            return None
-        digest = digest_of(text)
         if digest not in self._asking:
-            task = asyncio.create_task(self._resolve(digest, prefix, hash_secret(secret)))
+            task = asyncio.create_task(self._resolve(digest, credential))
             self._asking[digest] = task
             task.add_done_callback(lambda _: self._asking.pop(digest, None))
         return await asyncio.shield(self._asking[digest])
 
-    def forget(self) -> None:
-        """Something about identities has changed: ask again for each, answers under way too."""
-        self._known.clear()
+    def forget(self, owner_id: str | None = None) -> None:
+        """Rights of an owner, or of anybody, have changed: ask again, answers under way too."""
+        for digest, known in tuple(self._known.items()):
+            if owner_id is None or known.principal is None or known.principal.id == owner_id:
+                del self._known[digest]
         self._epoch += 1
+        self.tell_changed()
+
+    def tell_changed(self) -> None:
+        """Who waits for a change looks again."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -100,42 +119,62 @@ class Authentication:
 
     async def lost(self, exchange: Exchange) -> None:
         """Wait until the request's credential is no longer good."""
-        text = credential(exchange)
-        good = text is not None
-        while good and text is not None:
+        credential = shown(exchange)
+        good = credential is not None
+        while good and credential is not None:
             await self.changed()
-            good = await self._still_good(text)
+            good = await self._still_good(credential)
 
-    async def _still_good(self, text: str) -> bool:
-        """Whether a key stands for anybody, asked until there is an answer: silence is not a no."""
+    async def _still_good(self, credential: Shown) -> bool:
+        """Whether it stands for anybody, asked until there is an answer: silence is not a no."""
         while True:
             try:
-                return await self.of_key(text) is not None
+                return await self.of_shown(credential) is not None
             except Problem as unknown:
                 telemetry.log().warning("rights are not known", error=str(unknown))
                 await asyncio.sleep(ASK_AGAIN_S)
 
-    def _remembered(self, text: str) -> Known | None:
-        known = self._known.get(digest_of(text))
+    def _remembered(self, digest: bytes) -> Known | None:
+        known = self._known.get(digest)
         return known if known and known.until > time.monotonic() else None
 
-    async def _resolve(self, digest: bytes, prefix: str, secret_hash: str) -> Principal | None:
-        origin = Origin(actor=EDGE.id, request_id=self._clock.new_id())
-        command = ResolveKey(prefix=prefix, secret_hash=secret_hash)
-        ask, epoch = Ask(self._signer.sign(EDGE), origin), self._epoch
-        try:
-            resolved = await self._client.ask(identity.resolve_key, command, ask)
-        except Unauthenticated:
+    async def _resolve(self, digest: bytes, credential: Shown) -> Principal | None:
+        """Ask identity; again when something has changed before its answer came."""
+        while True:
+            epoch = self._epoch
+            try:
+                resolved, left_s = await self._ask_about(credential)
+            except REFUSALS:
+                principal, left_s = None, REFUSED_S
+            else:
+                principal = resolved.principal
             if epoch == self._epoch:
-                self._remember(digest, None, REFUSED_S)
-            return None
-        if epoch != self._epoch:
-            return await self._resolve(digest, prefix, secret_hash)
+                self._remember(digest, principal, left_s)
+                return principal
+
+    async def _ask_about(self, credential: Shown) -> tuple[Resolved, float]:
+        """Whom identity names, and for how long that may be remembered."""
         left_s = KNOWN_S
+        if credential.kind == "token":
+            token = await self._tokens.verify(credential.text)
+            left_s = min(left_s, token.expires_at - time.time())
+            command = ResolveToken(session_id=token.session_id, scopes=token.scopes)
+            resolved = await self._ask(principals.resolve_token, command)
+        else:
+            prefix, secret = read_credential(credential.kind, credential.text)
+            if credential.kind == "key":
+                key = ResolveKey(prefix=prefix, secret_hash=hash_secret(secret))
+                resolved = await self._ask(principals.resolve_key, key)
+            else:
+                cookie = ResolveSession(prefix=prefix, secret_hash=hash_secret(secret))
+                resolved = await self._ask(principals.resolve_session, cookie)
         if resolved.until is not None:
-            left_s = min(KNOWN_S, (resolved.until - self._clock.now()).total_seconds())
-        self._remember(digest, resolved.principal, left_s)
-        return resolved.principal
+            left_s = min(left_s, (resolved.until - self._clock.now()).total_seconds())
+        return resolved, left_s
+
+    async def _ask(self, operation: Operation[Any, Resolved], command: Schema) -> Resolved:
+        ask = Ask(self._signer.sign(EDGE), Origin(EDGE.id, self._clock.new_id()))
+        return await self._client.ask(operation, command, ask)
 
     def _remember(self, digest: bytes, principal: Principal | None, life_s: float) -> None:
         self._known[digest] = Known(principal, time.monotonic() + life_s)
@@ -160,18 +199,6 @@ class Authentication:
             raise
 
 
-def digest_of(text: str) -> bytes:
-    """Under which a key is remembered."""
-    return hashlib.sha256(text.encode()).digest()
-
-
-def credential(exchange: Exchange) -> str | None:
-    """The key in `Authorization: Bearer …` or `X-Api-Key`; two different ones are none."""
-    bearer, plain = exchange.header(b"authorization"), exchange.header(b"x-api-key")
-    if bearer is not None:
-        scheme, _, bearer = bearer.partition(" ")
-        bearer = bearer.strip()
-        if scheme.lower() != "bearer" or (plain is not None and plain != bearer):
-            return None
-    text = bearer or plain
-    return text if text and len(text) <= KEY_BYTES_MAX else None
+def digest_of(credential: Shown) -> bytes:
+    """Under which a credential is remembered; a cookie's text elsewhere is another one."""
+    return hashlib.sha256(f"{credential.kind} {credential.text}".encode()).digest()

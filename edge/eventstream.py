@@ -6,14 +6,17 @@
 """
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import orjson
 from pydantic import ValidationError
 
+from bus.rights import Rights
 from edge import answers, eventsource, topics
 from edge.command import parameters
 from edge.exchange import Call
 from edge.feed import Feed, Gap, Watch
+from edge.sight import sees
 from edge.topics import Filter
 from edge.watching import Outbox, Overflow, join_or_tell
 from schemas.contract import Json
@@ -25,10 +28,11 @@ class EventStreamDoor:
 
     name = "events.stream"
     open = False
+    public = False
     may: str | None = topics.PERMISSIONS[topics.ALL]
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
+    def __init__(self, feed: Feed, rights: Rights) -> None:
+        self._feed, self._rights = feed, rights
 
     async def answer(self, call: Call) -> None:
         """Send events until the reader leaves or is too slow."""
@@ -43,7 +47,7 @@ class EventStreamDoor:
             raise malformed(bad) from None
         if since is not None:
             since = self._checked(since)
-        await eventsource.send_all(call, self._events(wanted, since))
+        await eventsource.send_all(call, self._events(call, wanted, since))
 
     def _checked(self, since: str) -> str:
         try:
@@ -52,9 +56,11 @@ class EventStreamDoor:
             return since  # told in the stream itself
         return since
 
-    async def _events(self, wanted: dict[str, str], since: str | None) -> AsyncIterator[bytes]:
-        outbox = Outbox()
-        watch = Watch({topics.ALL}, wanted, outbox.event)
+    async def _events(
+        self, call: Call, wanted: dict[str, str], since: str | None
+    ) -> AsyncIterator[bytes]:
+        outbox, sight = Outbox(), partial(sees, self._rights, call.principal)
+        watch = Watch({topics.ALL}, wanted, outbox.event, sight)
         hello = {"op": "hello", "position": self._feed.position}
         yield answers.sse("hello", orjson.dumps(hello))
         gaps: list[Gap] = []

@@ -39,7 +39,7 @@ CLOSE_ENOUGH = 64
 POSITION_MAX = 40
 AHEAD_S = 2.0
 AHEAD_STEP_S = 0.02
-FACTS = ("goal_id", "agent_id", "task_id", "run_id", "document_id")
+FACTS = ("owner_id", "goal_id", "agent_id", "task_id", "run_id", "document_id")
 BROKEN = (NatsError, JetStreamError, TimeoutError, OSError)
 
 
@@ -69,17 +69,19 @@ class Happened:
 
 @dataclass(eq=False, slots=True)
 class Watch:
-    """Somebody's interest: topics, a filter, and where the frames go."""
+    """Somebody's interest: topics, a filter, where the frames go, and what may be seen."""
 
     topics: set[str]
     wanted: dict[str, str]
     put: Callable[[str, Happened], None]
+    sees: Callable[[Happened], bool]
 
     def topic_for(self, happened: Happened) -> str | None:
         """The topic under which this watch gets the event; None if it does not fit."""
         for topic in happened.topics:
             if topic in self.topics:
-                return topic if topics.fits(self.wanted, happened.facts) else None
+                fits = topics.fits(self.wanted, happened.facts) and self.sees(happened)
+                return topic if fits else None
         return None
 
 
@@ -93,7 +95,7 @@ class Feed:
         self._ring_bytes = 0
         self._subscription: Any = None
         self._new_epoch: list[Callable[[str], None]] = []
-        self._followed: dict[str, Callable[[], None]] = {}
+        self._followed: dict[str, Callable[[str, bytes], None]] = {}
         self.epoch = 0
         self.seq = 0
         self._looked_at = 0
@@ -103,8 +105,8 @@ class Feed:
         """Where the feed is now."""
         return f"{self.epoch}-{self.seq}"
 
-    def on_events_of(self, domain: str, tell: Callable[[], None]) -> None:
-        """Call `tell` at every event of a domain, before any socket hears of it."""
+    def on_events_of(self, domain: str, tell: Callable[[str, bytes], None]) -> None:
+        """Call `tell` with type and body of a domain's events, before any socket hears of them."""
         self._followed[f"{domain}."] = tell
 
     def on_new_epoch(self, tell: Callable[[str], None]) -> None:
@@ -164,7 +166,7 @@ class Feed:
             self._ring_bytes -= len(self._ring.popleft().data)
         for domain, tell in self._followed.items():
             if happened.type.startswith(domain):
-                tell()
+                tell(happened.type, happened.data)
         for watch in tuple(self._watches):
             topic = watch.topic_for(happened)
             if topic is not None:

@@ -43,6 +43,7 @@ class FileDoor:
 
     may: str | None = None
     open = True
+    public = False
 
     def __init__(self, name: str, place: str, policy: RawHeaders = PAGE_POLICY) -> None:
         self.name = name
@@ -89,6 +90,7 @@ class DocumentDoor:
 
     may: str | None = None
     open = True
+    public = False
 
     def __init__(self, name: str, render: Callable[[], Json]) -> None:
         self.name = name
@@ -107,6 +109,7 @@ class HealthDoor:
 
     may: str | None = None
     open = True
+    public = False
 
     def __init__(self, name: str, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
         self.name = name
@@ -124,6 +127,7 @@ class MetricsDoor:
     name = "metrics"
     may: str | None = "events:read"
     open = False
+    public = False
 
     async def answer(self, call: Call) -> None:
         """Send all of them."""

@@ -3,7 +3,7 @@
     match -> authenticate -> limit -> authorise on the route -> read -> ask the bus -> answer
 
 The reply's bytes are passed through unparsed. Whoever has no valid key gets 401 for everything but
-the few open doors, so nobody learns without one which paths exist.
+the few open and public doors, so nobody learns without one which paths exist.
 """
 
 from functools import partial
@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from bus.client import Answer
 from bus.clock import Clock
 from bus.lifecycle import Health
+from bus.rights import Rights
 from edge import answers, exchange
 from edge.asking import Asking
 from edge.authentication import Authentication
@@ -22,7 +23,9 @@ from edge.command import Reader, discard
 from edge.exchange import Call, RawHeaders
 from edge.limits import Limiter
 from edge.routes import Door, Routes
+from edge.uses import Uses
 from schemas.contract import Operation, Problem
+from schemas.principal import ANONYMOUS
 from schemas.problems import (
     Denied,
     Draining,
@@ -46,10 +49,14 @@ class Front:
         routes: Routes,
         authentication: Authentication,
         limiter: Limiter,
+        rights: Rights,
+        uses: Uses,
         clock: Clock,
         health: Health,
     ) -> None:
         self._routes = routes
+        self._rights = rights
+        self._uses = uses
         self._authentication = authentication
         self._limiter = limiter
         self._clock = clock
@@ -70,7 +77,7 @@ class Front:
 
     async def _answer(self, call: Call) -> None:
         found = self._match(call)
-        if isinstance(found, Problem) or not found.open:
+        if isinstance(found, Problem) or not (found.open or found.public):
             await self._identify(call)
         if isinstance(found, Problem):
             if call.scope["method"] != "OPTIONS" or not isinstance(found, MethodNotAllowed):
@@ -78,10 +85,12 @@ class Front:
             allow = ", ".join(found.details["allow"]).encode()
             await answers.bodiless(call.send, 204, [(b"allow", allow)])
             return
-        if not found.open:
+        if found.public:
+            await self._admit_anybody(call)
+        elif not found.open:
             if self._health.draining and EVENT_STREAM in (call.exchange.header(b"accept") or ""):
                 raise Draining  # what would last is better begun elsewhere
-            authorise(call, found)
+            self._authorise(call, found)
         call.exchange.operation = found.name
         await found.answer(call)
 
@@ -99,13 +108,20 @@ class Front:
         call.known = principal = await self._authentication.of_request(seen)
         call.lost = partial(self._authentication.lost, seen)
         seen.actor = principal.id
+        self._uses.note(principal)
         seen.added = await self._limiter.admit(self._limiter.of_principal(principal))
 
+    async def _admit_anybody(self, call: Call) -> None:
+        """Whoever it is counts as unknown: a public door looks at no credential."""
+        seen = call.exchange
+        call.known = ANONYMOUS
+        seen.actor = ANONYMOUS.id
+        seen.added = await self._limiter.admit(self._limiter.of_address(seen.address))
 
-def authorise(call: Call, door: Door) -> None:
-    """Raises Denied unless the caller may pass this door."""
-    if call.principal.scope_of(door.may) == "none":
-        raise Denied(permission=door.may)
+    def _authorise(self, call: Call, door: Door) -> None:
+        """Raises Denied unless the caller may pass this door for one thing at least."""
+        if self._rights.reach(call.principal, door.may).nothing:
+            raise Denied(permission=door.may)
 
 
 class OperationDoor:
@@ -118,6 +134,7 @@ class OperationDoor:
         self.operation = operation
         self.name = operation.name
         self.may = operation.may
+        self.public = operation.public
         self._asking = asking
         self._reader = Reader(operation)
         self._status = operation.route.status

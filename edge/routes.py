@@ -20,7 +20,9 @@ class Door(Protocol):
     name: str
     may: str | None
     open: bool
-    """Answers without a credential."""
+    """Answers without a credential, and is not counted."""
+    public: bool
+    """Answers without a credential, under the limits of unknown callers."""
 
     async def answer(self, call: Call) -> None:
         """Answer one request; may raise problems until the response has begun."""

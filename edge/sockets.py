@@ -1,19 +1,21 @@
 """WebSockets: subscribe, resume, heartbeat, back-pressure, close codes.
 
-    client   auth {key} · subscribe {topics, filter, since} · unsubscribe {topics}
+    client   auth {token} · subscribe {topics, filter, since} · unsubscribe {topics}
              ack {position} · ping · pong
     server   hello · subscribed · unsubscribed · event · gap · error · ping · pong
     close    4401 who are you · 4403 not any more · 4408 silent · 4429 too slow or too much
              4503 draining
 
-The key comes in a header of the upgrade or in the first frame, never in the URL. Rights are asked
-for again at every heartbeat. One writer task a socket; the feed itself never waits for any.
+Key or token come in a header of the upgrade or in the first frame, never in the URL; a session's
+cookie counts only beside an Origin of ours. Rights are asked for again at every heartbeat. One
+writer task a socket; the feed itself never waits for any.
 """
 
 import asyncio
 import contextlib
 import random
 import time
+from functools import partial
 from typing import Any
 
 import orjson
@@ -21,11 +23,14 @@ from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
 from bus.clock import Clock
+from bus.rights import Rights
 from edge import exchange, topics
-from edge.authentication import Authentication, credential
+from edge.authentication import Authentication
 from edge.eventstream import gap_frame
 from edge.exchange import Exchange
-from edge.feed import Feed, Gap, Watch
+from edge.feed import Feed, Gap, Happened, Watch
+from edge.showing import Shown, is_own, shown
+from edge.sight import sees
 from edge.tokens import Tokens
 from edge.topics import Filter
 from edge.watching import Outbox, Overflow, join_or_tell
@@ -55,9 +60,9 @@ class Closed(Exception):
 class Socket:
     """One connected client."""
 
-    def __init__(self, connection_id: str, key: str | None) -> None:
+    def __init__(self, connection_id: str, credential: Shown | None) -> None:
         self.id = connection_id
-        self.key = key
+        self.shown = credential
         self.principal: Principal | None = None
         self.outbox = Outbox()
         self.watches: list[Watch] = []
@@ -89,10 +94,10 @@ class Sockets:
     """The ASGI application of `/api/v1/ws`, and all sockets of this process."""
 
     def __init__(
-        self, feed: Feed, tokens: Tokens, authentication: Authentication, clock: Clock,
-        origins: tuple[str, ...],
+        self, feed: Feed, tokens: Tokens, authentication: Authentication, rights: Rights,
+        clock: Clock, origins: tuple[str, ...],
     ) -> None:  # fmt: skip
-        self._feed, self._tokens = feed, tokens
+        self._feed, self._tokens, self._rights = feed, tokens, rights
         self._authentication, self._clock = authentication, clock
         self._origins = frozenset(origins)
         self._open: set[Socket] = set()
@@ -110,7 +115,7 @@ class Sockets:
             await send({"type": "websocket.close", "code": FORBIDDEN})
             return
         await send({"type": "websocket.accept"})
-        socket = Socket(self._clock.new_id(), credential(seen))
+        socket = Socket(self._clock.new_id(), shown(seen))
         try:
             await self._serve(socket, seen, receive, send)
         except Closed as end:
@@ -123,9 +128,10 @@ class Sockets:
 
     def _origin_fits(self, seen: Exchange) -> bool:
         origin = seen.header(b"origin")
-        if origin is None or origin in self._origins:
-            return True
-        return origin.partition("://")[2] == seen.header(b"host")
+        if origin is None:  # no browser: then a cookie is none either
+            credential = shown(seen)
+            return credential is None or credential.kind != "session"
+        return is_own(origin, seen, self._origins)
 
     async def _serve(self, socket: Socket, seen: Exchange, receive: Receive, send: Send) -> None:
         if self.draining:
@@ -152,16 +158,17 @@ class Sockets:
             await asyncio.gather(reading, writing, return_exceptions=True)
 
     async def _authenticate(self, socket: Socket, seen: Exchange, receive: Receive) -> None:
-        if socket.key is None:
+        if socket.shown is None:
             frame = await first_frame(receive)
-            socket.key = frame.get("key") if frame.get("op") == "auth" else None
-            if not isinstance(socket.key, str):
+            text = (frame.get("token") or frame.get("key")) if frame.get("op") == "auth" else None
+            if not isinstance(text, str):
                 raise Closed(UNAUTHENTICATED, "send auth first")
-            seen.headers = {b"authorization": f"Bearer {socket.key}".encode("latin-1", "replace")}
+            seen.headers = {b"authorization": f"Bearer {text}".encode("latin-1", "replace")}
+            socket.shown = shown(seen)
         try:
             socket.principal = await self._authentication.of_request(seen)
         except (Unauthenticated, TooManyRequests):
-            raise Closed(UNAUTHENTICATED, "not a valid key") from None
+            raise Closed(UNAUTHENTICATED, "not a valid credential") from None
         except Problem:
             raise Closed(DRAINING, "the platform is not ready; try again") from None
 
@@ -196,11 +203,11 @@ class Sockets:
     async def _subscribe(self, socket: Socket, frame: Json) -> None:
         wanted = names(frame)
         for topic in wanted:
-            permit(socket, topic)
+            permit(self._rights, socket, topic)
         if len(socket.watches) >= WATCHES_MAX:
             raise TooManyRequests("This socket has 100 subscriptions.", limit="subscriptions")
         watched = Filter.model_validate(frame.get("filter") or {}, strict=True).wanted()
-        watch = Watch(set(wanted), watched, socket.outbox.event)
+        watch = Watch(set(wanted), watched, socket.outbox.event, partial(self._sees, socket))
         since = frame.get("since")
         if since is not None:
             self._check(str(since))
@@ -213,6 +220,9 @@ class Sockets:
         else:
             await join_or_tell(self._feed, watch, socket.outbox, str(since),
                                lambda gap: socket.tell(**gap_frame(gap)))  # fmt: skip
+
+    def _sees(self, socket: Socket, happened: Happened) -> bool:
+        return socket.principal is not None and sees(self._rights, socket.principal, happened)
 
     def _check(self, since: str) -> None:
         with contextlib.suppress(Gap):
@@ -250,16 +260,16 @@ class Sockets:
         await asyncio.gather(*(self._ask_again(socket) for socket in tuple(self._open)))
 
     async def _ask_again(self, socket: Socket) -> None:
-        assert socket.key is not None
+        assert socket.shown is not None
         try:
-            socket.principal = await self._authentication.of_key(socket.key)
+            socket.principal = await self._authentication.of_shown(socket.shown)
         except Problem:
             return  # identity cannot be asked: rights stay as they were
         if socket.principal is None:
-            socket.close(UNAUTHENTICATED, "the key is not valid any more")
+            socket.close(UNAUTHENTICATED, "the credential is not valid any more")
             return
         for topic in {topic for watch in socket.watches for topic in watch.topics}:
-            if socket.principal.scope_of(topics.PERMISSIONS[topic]) == "none":
+            if self._rights.reach(socket.principal, topics.PERMISSIONS[topic]).nothing:
                 socket.close(FORBIDDEN, f"not allowed any more: {topic}")
 
     def drain(self) -> None:
@@ -333,10 +343,10 @@ def names(frame: Json) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-def permit(socket: Socket, topic: str) -> None:
+def permit(rights: Rights, socket: Socket, topic: str) -> None:
     """Raises Denied unless the client may watch the topic."""
     assert socket.principal is not None
-    if socket.principal.scope_of(topics.PERMISSIONS[topic]) == "none":
+    if rights.reach(socket.principal, topics.PERMISSIONS[topic]).nothing:
         raise Denied(permission=topics.PERMISSIONS[topic], topic=topic)
 
 

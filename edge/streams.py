@@ -20,6 +20,7 @@ from nats.js.errors import Error as JetStreamError
 from bus import live, subjects
 from bus.client import Answer
 from bus.live import Chunks
+from bus.rights import Rights
 from edge import answers, eventsource
 from edge.asking import Asking
 from edge.exchange import Call
@@ -128,16 +129,20 @@ class ResumeDoor:
 
     name = "streams.resume"
     open = False
+    public = False
 
-    def __init__(self, asking: Asking, streaming: tuple[Operation[Any, Any], ...]) -> None:
-        self._asking = asking
+    def __init__(
+        self, asking: Asking, streaming: tuple[Operation[Any, Any], ...], rights: Rights
+    ) -> None:
+        self._asking, self._rights = asking, rights
         self._may = {operation.domain: operation.may for operation in streaming}
         self.may: str | None = None
 
     async def answer(self, call: Call) -> None:
         """Whoever may start streams of this domain may read them."""
         domain, stream_id = call.parameters["domain"], call.parameters["id"]
-        if domain not in self._may or call.principal.scope_of(self._may[domain]) == "none":
+        known = domain in self._may
+        if not known or self._rights.reach(call.principal, self._may[domain]).nothing:
             raise NotFound
         subject = subjects.live(domain, stream_id)
         after = last_event_id(call)

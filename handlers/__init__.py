@@ -6,7 +6,8 @@
     store.py        its SQL
     rules.py        its decisions, pure
 
-A domain that needs another calls its operation over the bus; it never imports it.
+A module that would grow too long is a package with a module a topic. A domain that needs another
+calls its operation over the bus; it never imports it.
 """
 
 DOMAINS = (

@@ -11,6 +11,7 @@ from bus import process
 from bus.service import Service
 from bus.settings import load
 from handlers import DOMAINS
+from schemas import catalogue
 
 
 def load_service(domain: str) -> Service:
@@ -18,7 +19,7 @@ def load_service(domain: str) -> Service:
     package = import_module(f"handlers.{domain}")
     for module in ("operations", "reactions"):
         if any(found.name == module for found in pkgutil.iter_modules(package.__path__)):
-            import_module(f"handlers.{domain}.{module}")
+            list(catalogue.modules_of(f"handlers.{domain}.{module}"))
     service: Service = package.service
     return service
 

@@ -3,6 +3,7 @@
 To add a domain, name it here and in `handlers/__init__.py`; a test compares both with the folders.
 """
 
+import pkgutil
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -27,8 +28,16 @@ DOMAINS = (
 
 @cache
 def modules() -> tuple[ModuleType, ...]:
-    """The domains' modules, in order."""
-    return tuple(import_module(f"schemas.{domain}") for domain in DOMAINS)
+    """The domains' modules, in order; a large domain is a package with a module a topic."""
+    return tuple(module for domain in DOMAINS for module in modules_of(f"schemas.{domain}"))
+
+
+def modules_of(name: str) -> Iterator[ModuleType]:
+    """A module, and those inside it if it is a package."""
+    module = import_module(name)
+    yield module
+    for inner in pkgutil.iter_modules(getattr(module, "__path__", ())):
+        yield from modules_of(f"{name}.{inner.name}")
 
 
 def declared() -> Iterator[Any]:

@@ -17,7 +17,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    StringConstraints,
+)
 
 SUBJECT_PART = r"[A-Za-z0-9_-]{1,64}"
 """What one token of a NATS subject may be: no dot, wildcard, space or control character."""
@@ -31,6 +38,15 @@ Token = Annotated[str, StringConstraints(pattern=rf"^{SUBJECT_PART}$")]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,120}$")]
 Cursor = Annotated[str, StringConstraints(max_length=500)]
 Json = dict[str, Any]
+
+
+def revealed(secret: SecretStr) -> str:
+    """The text of a secret, for the message that carries it."""
+    return secret.get_secret_value()
+
+
+Secret = Annotated[SecretStr, PlainSerializer(revealed, return_type=str, when_used="json")]
+"""A text that logs and tracebacks show as stars; only the JSON of its message has it."""
 
 Kind = Literal["call", "stream", "task"]
 Method = Literal["GET", "POST", "PUT", "DELETE"]
@@ -54,21 +70,28 @@ class Schema(BaseModel):
 class Entity(Schema):
     """A thing that is changed by events, each of which carries its whole new state.
 
-    `table` is where its row lives, with one column per field; `identity` the columns of its key.
+    `table` is where its row lives, with one column per field; `identity` the columns of its key;
+    `read` the permission that its events need besides that of the feed.
     """
 
     table: ClassVar[str] = ""
     identity: ClassVar[tuple[str, ...]] = ("id",)
+    read: ClassVar[str | None] = None
 
     id: Id
     version: int = Field(ge=1)
 
     @classmethod
     def __pydantic_init_subclass__(
-        cls, *, table: str = "", identity: tuple[str, ...] = ("id",), **kwargs: Any
+        cls,
+        *,
+        table: str = "",
+        identity: tuple[str, ...] = ("id",),
+        read: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        cls.table, cls.identity = table, identity
+        cls.table, cls.identity, cls.read = table, identity, read
 
     @classmethod
     def noun(cls) -> str:
@@ -268,6 +291,9 @@ class Operation(Generic[C, R]):
         reply: Body of the answer: the whole new state.
         rest: `METHOD /path -> status` below `/api/v1`; None keeps it on the bus.
         may: The permission that it needs, `<resource>:<action>`, or None for anybody who is known.
+        public: Answers also those who show no credential.
+        internal: Answers only the platform's own processes.
+        guesses: Takes a secret that people choose or type: few attempts, and none uncounted.
         problems: What it may answer beyond what any operation may.
         emits: Events that it records.
         idempotent: Takes an `Idempotency-Key` and is safe to retry.
@@ -286,6 +312,9 @@ class Operation(Generic[C, R]):
     reply: type[R]
     rest: str | None = None
     may: str | None = None
+    public: bool = False
+    internal: bool = False
+    guesses: bool = False
     problems: tuple[type[Problem], ...] = ()
     emits: tuple[type[Event], ...] = ()
     idempotent: bool = False

@@ -1,16 +1,19 @@
 """Who asks, and what a role may do: the one permission table of every door.
 
 A permission is `<resource>:<action>`. A role grants an action on all things, only on those that
-the principal owns (`own`), or not at all. `compile_roles` turns the table into one set lookup.
+the principal owns (`own`), or not at all. Grants on single things are weighed in `policy.py`.
 """
 
 from functools import cache
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from schemas.contract import Schema
 
 Scope = Literal["all", "own", "none"]
 Role = Literal["admin", "developer", "operator", "viewer"]
+Kind = Literal["user", "key", "client", "agent", "service", "anonymous"]
 ROLES: tuple[Role, ...] = ("admin", "developer", "operator", "viewer")
 
 ACTIONS = {
@@ -32,34 +35,60 @@ MATRIX: dict[str, tuple[str, str, str, str]] = {
     "events": ("RCX", "RC", "RX", "R"),
     "jobs": ("RCUDXK", "RoKo", "RK", "R"),
     "keys": ("RCUDG", "RoCoDo", "R", "RoCoDo"),
+    "users": ("RCUDG", "RoUo", "RUo", "RoUo"),
+    "sessions": ("RD", "RoDo", "RD", "RoDo"),
+    "clients": ("RCUD", "RCoUoDo", "R", ""),
 }
+
+
+class RunRights(Schema):
+    """What an agent's run may use of its owner's rights, and until when.
+
+    Args:
+        run_id: The run.
+        tools: Names of the tools that it may invoke.
+        tokens: How many tokens of models it may use in all.
+        until: Unix seconds after which nothing is allowed any more.
+    """
+
+    run_id: str
+    tools: tuple[str, ...]
+    tokens: int
+    until: int
 
 
 class Principal(Schema):
     """The one on whose behalf something is done.
 
     Args:
-        id: The user, key or agent.
-        kind: What `id` names.
+        id: The user, client or service; of keys, sessions and runs their owner.
+        kind: What was shown: `user` is a person's session or token.
         roles: Rows of the permission table.
         scopes: When not empty, narrows the roles to these permissions.
         via: The layer that acts on the principal's behalf, when it is not the edge.
+        credential: What was shown, `key/<id>` or `session/<id>`; never a secret.
+        run: Set when an agent acts: narrows further.
     """
 
     id: str
-    kind: Literal["user", "key", "service", "agent"]
+    kind: Kind
     roles: tuple[Role, ...] = ()
     scopes: tuple[str, ...] = ()
     via: str | None = None
+    credential: str | None = None
+    run: RunRights | None = None
 
     def scope_of(self, permission: str | None) -> Scope:
-        """How far `permission` reaches for this principal: `all`, `own` or `none`."""
+        """How far the roles let `permission` reach, without grants: `all`, `own` or `none`."""
         if permission is None:
             return "all"
         if self.scopes and permission not in self.scopes:
             return "none"
-        table = compile_roles(self.roles)
-        return table.get(permission, "none")
+        return compile_roles(self.roles).get(permission, "none")
+
+
+ANONYMOUS = Principal(id="anonymous", kind="anonymous")
+"""Whoever showed nothing; may call only what is declared public."""
 
 
 @cache
@@ -85,7 +114,18 @@ def read_cell(resource: str, cell: str) -> dict[str, Scope]:
     return granted
 
 
+@cache
 def permissions() -> tuple[str, ...]:
     """Every permission that the table knows."""
     granted = {p for role in ROLES for p in compile_roles((role,))}
     return tuple(sorted(granted))
+
+
+def known(permission: str) -> str:
+    """The permission, if the table has it."""
+    if permission not in permissions():
+        raise ValueError(f"no such permission; known are {', '.join(permissions())}")
+    return permission
+
+
+Permission = Annotated[str, AfterValidator(known)]

@@ -75,6 +75,10 @@ class Denied(Problem, code="ERR_300", status=403):
     """Your role does not allow this."""
 
 
+class CrossSite(Problem, code="ERR_304", status=403):
+    """A browser's session changes something only from our own pages, with its `X-CSRF-Token`."""
+
+
 class TooManyRequests(Problem, code="ERR_400", status=429, retryable=True):
     """Too many requests; retry after the time in Retry-After."""
 
@@ -118,7 +122,7 @@ ANY_OPERATION: tuple[type[Problem], ...] = (
 """What every operation may answer without declaring it."""
 
 EDGE_ONLY: tuple[type[Problem], ...] = (
-    TooLarge, UnsupportedMediaType, BodyTooSlow, MethodNotAllowed, PreconditionFailed,
+    TooLarge, UnsupportedMediaType, BodyTooSlow, MethodNotAllowed, PreconditionFailed, CrossSite,
 )  # fmt: skip
 """What only the HTTP door answers."""
 

@@ -23,7 +23,7 @@ from handlers import DOMAINS
 from handlers.__main__ import load_service
 from schemas import catalogue
 from schemas.contract import Operation, Schema
-from schemas.principal import Principal, Role
+from schemas.principal import ANONYMOUS, Principal, Role
 from tests import servers
 from tests.servers import Nats, Stack
 
@@ -127,9 +127,26 @@ class Asker:
         """Close every circuit breaker."""
         self._client = Client(self._client.connection, Clock())
 
+    def acting_as(self, principal: Principal) -> "Asker":
+        """The same connection, somebody else."""
+        return Asker(self._client, self._signer, principal)
+
+    @property
+    def as_edge(self) -> "Asker":
+        """As the edge itself asks, on nobody's behalf."""
+        return self.acting_as(Principal(id="edge", kind="service"))
+
+    @property
+    def as_nobody(self) -> "Asker":
+        """As the edge asks on behalf of somebody who showed nothing."""
+        return self.acting_as(ANONYMOUS)
+
     def how(self, **how: Any) -> Ask:
         """The envelope of one request."""
-        origin = Origin(self.principal.id, Clock().new_id(), roles=self.principal.roles)
+        origin = Origin(
+            self.principal.id, Clock().new_id(), roles=self.principal.roles,
+            credential=self.principal.credential, kind=self.principal.kind,
+        )  # fmt: skip
         return Ask(self._signer.sign(self.principal), origin, **how)
 
 

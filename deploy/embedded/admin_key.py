@@ -1,20 +1,50 @@
-"""The first administrator's API key: made at the first start, kept in a file of its owner only.
+"""The first credentials of an installation, made at its first start; the platform gets hashes only.
 
-The platform gets its id and a hash; the text is in `secrets/admin.key` and is shown once.
+The administrator's API key is for programs and the command line: kept in `secrets/admin.key`,
+shown once. The set-up token creates the first user in the browser or over REST, once; it is kept
+in `secrets/setup.token`, and shown at every start until it was used.
 """
+
+import asyncio
+import json
+import secrets
+from urllib.request import urlopen
 
 from bus import credentials
 from deploy.embedded.folder import DataFolder, write_private
+
+TOKEN_BYTES = 24
+ASK_S = 5
 
 
 def ensure(folder: DataFolder) -> tuple[dict[str, str], str | None]:
     """The settings that name the key, and its text if it was made just now."""
     if folder.admin_key.exists():
-        key_id, secret = credentials.read_api_key(folder.admin_key.read_text().strip())
+        key_id, secret = credentials.read_credential("key", folder.admin_key.read_text().strip())
         return settings(key_id, credentials.hash_secret(secret)), None
-    key = credentials.new_api_key()
+    key = credentials.new_credential("key")
     write_private(folder.admin_key, key.text)
     return settings(key.id, key.secret_hash), key.text
+
+
+def setup_token(folder: DataFolder) -> tuple[dict[str, str], str]:
+    """The setting that names the set-up token, and its text."""
+    token = folder.kept("setup.token", lambda: secrets.token_urlsafe(TOKEN_BYTES))
+    return {"PORTAL_BOOTSTRAP_SETUP_HASH": credentials.hash_secret(token)}, token
+
+
+async def unused_setup_token(folder: DataFolder, address: str) -> str | None:
+    """The set-up token, if the first user is still to be created with it."""
+
+    def ask() -> bool:
+        with urlopen(f"{address}/api/v1/auth/setup", timeout=ASK_S) as answer:  # noqa: S310 - ours
+            return bool(json.load(answer)["needed"])
+
+    try:
+        needed = await asyncio.to_thread(ask)
+    except (OSError, ValueError, KeyError):
+        return None
+    return setup_token(folder)[1] if needed else None
 
 
 def settings(key_id: str, secret_hash: str) -> dict[str, str]:

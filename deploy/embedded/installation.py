@@ -110,14 +110,16 @@ class Installation:
         )
         try:
             await self._supervisor.start(spec for spec in plan.specs if spec.role not in BESIDE)
-            key = None
+            key = token = None
             if self._platform is not None:
                 key = await self._start_platform(self._platform, urls, ports, lock)
+                address = str(self._addresses["edge"])
+                token = await admin_key.unused_setup_token(self._folder, address)
             await loading
         finally:
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
-        self._ready(time.monotonic() - started, key)
+        self._ready(time.monotonic() - started, key, token)
 
     async def _start_platform(
         self, platform: Platform, urls: Mapping[str, str], ports: Ports, lock: Lock
@@ -127,7 +129,8 @@ class Installation:
         self._addresses["edge"] = f"http://{LOOPBACK}:{edge_port}"
         lock.tell(str(self._addresses["edge"]))
         admin, key = admin_key.ensure(self._folder)
-        environment = platform_processes.surroundings(self._folder, urls, edge_port, admin)
+        first, _ = admin_key.setup_token(self._folder)
+        environment = platform_processes.surroundings(self._folder, urls, edge_port, admin | first)
         ensure_signing_keys(self._folder.secrets)  # before two processes would make them
         ensure_master_key(self._folder.secrets)
         async with asyncio.TaskGroup() as preparing:
@@ -142,7 +145,7 @@ class Installation:
         await self._supervisor.start(specs)
         return key
 
-    def _ready(self, seconds: float, key: str | None) -> None:
+    def _ready(self, seconds: float, key: str | None, token: str | None) -> None:
         self._started = True
         self._supervisor.supervise()
         self._write_state()
@@ -156,6 +159,11 @@ class Installation:
             self._progress.tell(
                 "admin-key", f"Admin key, shown once: {key}\nKept in {kept}", file=kept
             )
+        if token is not None:
+            text = (
+                f"Set-up token, until the first user is created: {token}\nUse it at {where}/sign-in"
+            )
+            self._progress.tell("setup-token", text)
 
     def _write_state(self) -> None:
         """Tell `status` what is; a full disk must not end the supervision."""

@@ -83,11 +83,15 @@ def admin_key(folder: Path) -> None:
     """The first administrator's key; shown once, kept beside the others."""
     if (folder / "admin.key").exists():
         return
-    key = credentials.new_api_key()
+    key = credentials.new_credential("key")
     credentials.write_secret(folder / "portal_bootstrap_key_id", key.id.encode())
     credentials.write_secret(folder / "portal_bootstrap_key_hash", key.secret_hash.encode())
     credentials.write_secret(folder / "admin.key", key.text.encode())
     print(f"Admin key, shown once: {key.text}", flush=True)
+    token = secrets.token_urlsafe(24)
+    hashed = credentials.hash_secret(token)
+    credentials.write_secret(folder / "portal_bootstrap_setup_hash", hashed.encode())
+    print(f"Set-up token of the first administrator, good once: {token}", flush=True)
 
 
 if __name__ == "__main__":

@@ -136,9 +136,10 @@ def domains() -> tuple[str, ...]:
 
 def derived(domain: str) -> "list[Operation[Any, Any]]":
     """The operations of one domain that have a route."""
+    from schemas.catalogue import modules_of
     from schemas.contract import Operation
 
-    declared = vars(import_module(f"schemas.{domain}")).values()
+    declared = [v for m in modules_of(f"schemas.{domain}") for v in vars(m).values()]
     return [o for o in declared if isinstance(o, Operation) and o.route and o.domain == domain]
 
 
@@ -187,5 +188,7 @@ def escaped(text: str) -> str:
 @cache
 def about_domain(name: str) -> str:
     """The first line of a domain's docstring, read without importing it."""
-    text = ast.get_docstring(ast.parse((SCHEMAS / f"{name}.py").read_text())) or name
+    file = SCHEMAS / f"{name}.py"
+    source = file if file.exists() else SCHEMAS / name / "__init__.py"
+    text = ast.get_docstring(ast.parse(source.read_text())) or name
     return text.split("\n")[0]

@@ -37,14 +37,14 @@ from schemas.problems import NotFound, VersionConflict
 async def load(agent_id: str, ctx: Context) -> Agent:
     """The agent, if the caller may know of it."""
     agent = Agent.model_validate(await ctx.row(store.GET, agent_id))
-    ctx.require_owner(agent.owner_id)
+    ctx.require_owner(agent.owner_id, agent.id)
     return agent
 
 
 async def load_run(run_id: str, ctx: Context) -> Run:
     """The run, if the caller may know of it."""
     run = Run.model_validate(await ctx.row(store.GET_RUN, run_id))
-    ctx.require_owner(run.owner_id)
+    ctx.require_owner(run.owner_id, run.id, run.agent_id, run.goal_id)
     return run
 
 
@@ -67,7 +67,7 @@ async def get(command: GetAgent, ctx: Context) -> Agent:
 async def listing(command: ListAgents, ctx: Context) -> Page[Agent]:
     """A page of rows."""
     return await ctx.page(
-        command, Agent, store.LIST, ctx.owner_filter, command.status, command.capability
+        command, Agent, store.LIST, *ctx.visible, command.status, command.capability
     )
 
 
@@ -168,7 +168,7 @@ async def runs(command: ListRuns, ctx: Context) -> Page[Run]:
     """A page of rows."""
     return await ctx.page(
         command, Run, store.LIST_RUNS,
-        ctx.owner_filter, command.agent_id, command.goal_id, command.status,
+        *ctx.visible, command.agent_id, command.goal_id, command.status,
     )  # fmt: skip
 
 

@@ -8,11 +8,12 @@ LOCK_RUN = Statement("SELECT * FROM runtime.runs WHERE id = $1 FOR UPDATE")
 LIST = Statement(
     """
     SELECT * FROM mcp_documents.agents
-    WHERE ($1::text IS NULL OR owner_id = $1)
-      AND ($2::text IS NULL OR status = $2)
-      AND ($3::text IS NULL OR capabilities @> ARRAY[$3])
-      AND ($4::timestamptz IS NULL OR (created_at, id) < ($4, $5::uuid))
-    ORDER BY created_at DESC, id DESC LIMIT $6
+    WHERE ($1::text IS NULL OR owner_id = $1 OR id = ANY($2::uuid[]))
+      AND NOT id = ANY($3::uuid[])
+      AND ($4::text IS NULL OR status = $4)
+      AND ($5::text IS NULL OR capabilities @> ARRAY[$5])
+      AND ($6::timestamptz IS NULL OR (created_at, id) < ($6, $7::uuid))
+    ORDER BY created_at DESC, id DESC LIMIT $8
     """
 )
 CANDIDATES = Statement(
@@ -31,12 +32,13 @@ GET_RUN = Statement("SELECT * FROM runtime.runs WHERE id = $1")
 LIST_RUNS = Statement(
     """
     SELECT * FROM runtime.runs
-    WHERE ($1::text IS NULL OR owner_id = $1)
-      AND ($2::uuid IS NULL OR agent_id = $2)
-      AND ($3::uuid IS NULL OR goal_id = $3)
-      AND ($4::text IS NULL OR status = $4)
-      AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::uuid))
-    ORDER BY created_at DESC, id DESC LIMIT $7
+    WHERE ($1::text IS NULL OR owner_id = $1 OR ARRAY[id, agent_id, goal_id] && $2::uuid[])
+      AND NOT ARRAY[id, agent_id, goal_id] && $3::uuid[]
+      AND ($4::uuid IS NULL OR agent_id = $4)
+      AND ($5::uuid IS NULL OR goal_id = $5)
+      AND ($6::text IS NULL OR status = $6)
+      AND ($7::timestamptz IS NULL OR (created_at, id) < ($7, $8::uuid))
+    ORDER BY created_at DESC, id DESC LIMIT $9
     """
 )
 OPEN_RUNS = Statement(

@@ -77,7 +77,7 @@ async def think(work: Callable[..., T], *arguments: Any) -> T:
 async def load(document_id: str, ctx: Context) -> Document:
     """The document, if it is there and the caller may know of it."""
     document = await indexing.find(document_id, ctx)
-    ctx.require_owner(document.created_by)
+    ctx.require_owner(document.created_by, document.id)
     if document.status == "deleted":
         raise NotFound
     return document
@@ -152,7 +152,7 @@ async def listing(command: ListDocuments, ctx: Context) -> Page[Document]:
     """A page of rows."""
     created_at, document_id = pages.after(command, (datetime, str))
     rows = await ctx.database.rows(
-        store.LIST, ctx.owner_filter, command.status, command.doc_type, command.tag,
+        store.LIST, *ctx.visible, command.status, command.doc_type, command.tag,
         created_at, document_id, command.limit + 1,
     )  # fmt: skip
     shown = rules.that_fit([Document.model_validate(dict(row)) for row in rows[: command.limit]])
@@ -168,7 +168,7 @@ async def delete(command: DeleteDocument, ctx: Context) -> Document:
         if row is None:
             raise NotFound
         before = Document.model_validate(dict(row))
-        ctx.require_owner(before.created_by)
+        ctx.require_owner(before.created_by, before.id)
         at = ctx.now()
         document = rules.moved(before, "deleted", at, deleted_at=at)
         await tx.row(store.LOCK_CONTENT, document.content_hash)
@@ -232,7 +232,9 @@ async def search(command: SearchDocuments, ctx: Context) -> Findings:
 
 async def by_words(command: SearchDocuments, ctx: Context, *, loosely: bool) -> list[Found]:
     """Sections with all the words, or else, when asked for, with any of them."""
-    values = (command.q, ctx.owner_filter, list(command.document_ids) or None, CANDIDATES)
+    owner, *exceptions = ctx.visible
+    named = list(command.document_ids) or None
+    values = (command.q, owner, named, CANDIDATES, *exceptions)
     rows = await ctx.database.rows(store.ALL_WORDS, *values)
     if not rows and loosely:
         rows = await ctx.database.rows(store.ANY_WORD, *values)
@@ -242,11 +244,12 @@ async def by_words(command: SearchDocuments, ctx: Context, *, loosely: bool) -> 
 async def by_meaning(command: SearchDocuments, ctx: Context) -> list[Found]:
     """Sections whose vectors of the same model lie nearest."""
     query = await indexing.vectors_of([command.q], ctx, QUERY_VECTOR_S)
+    owner, *exceptions = ctx.visible
     async with ctx.transaction() as tx:
         await tx.row(store.SCAN_ON)
         rows = await tx.rows(
-            store.NEAREST, rules.as_vector(query.vectors[0]), ctx.owner_filter,
-            list(command.document_ids) or None, CANDIDATES, query.model,
+            store.NEAREST, rules.as_vector(query.vectors[0]), owner,
+            list(command.document_ids) or None, CANDIDATES, *exceptions, query.model,
         )  # fmt: skip
     return found_in(rows)
 

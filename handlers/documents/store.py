@@ -3,7 +3,9 @@
 from bus.statement import Statement
 
 VISIBLE = """
-    d.status = 'indexed' AND ($2::text IS NULL OR d.created_by = $2)
+    d.status = 'indexed'
+    AND ($2::text IS NULL OR d.created_by = $2 OR d.id = ANY($5::uuid[]))
+    AND NOT d.id = ANY($6::uuid[])
     AND ($3::uuid[] IS NULL OR d.id = ANY($3::uuid[]))
 """
 FOUND = "s.document_id, d.title, s.ordinal, s.heading, s.body"
@@ -13,12 +15,13 @@ LOCK = Statement("SELECT * FROM mcp_documents.documents WHERE id = $1 FOR UPDATE
 LIST = Statement(
     """
     SELECT * FROM mcp_documents.documents
-    WHERE ($1::text IS NULL OR created_by = $1)
-      AND CASE WHEN $2::text IS NULL THEN deleted_at IS NULL ELSE status = $2 END
-      AND ($3::text IS NULL OR doc_type = $3)
-      AND ($4::text IS NULL OR tags @> ARRAY[$4])
-      AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::uuid))
-    ORDER BY created_at DESC, id DESC LIMIT $7
+    WHERE ($1::text IS NULL OR created_by = $1 OR id = ANY($2::uuid[]))
+      AND NOT id = ANY($3::uuid[])
+      AND CASE WHEN $4::text IS NULL THEN deleted_at IS NULL ELSE status = $4 END
+      AND ($5::text IS NULL OR doc_type = $5)
+      AND ($6::text IS NULL OR tags @> ARRAY[$6])
+      AND ($7::timestamptz IS NULL OR (created_at, id) < ($7, $8::uuid))
+    ORDER BY created_at DESC, id DESC LIMIT $9
     """
 )
 LOCK_CONTENT = Statement("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
@@ -106,7 +109,7 @@ NEAREST = Statement(
     f"""
     SELECT {FOUND}, 1 - (s.embedding <=> $1::text::vector) AS score
     FROM mcp_documents.sections s JOIN mcp_documents.documents d ON d.id = s.document_id
-    WHERE s.embedding IS NOT NULL AND s.embedding_model = $5 AND {VISIBLE}
+    WHERE s.embedding IS NOT NULL AND s.embedding_model = $7 AND {VISIBLE}
     ORDER BY s.embedding <=> $1::text::vector LIMIT $4
     """  # noqa: S608
 )

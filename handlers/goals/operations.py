@@ -39,7 +39,7 @@ from schemas.problems import NotFound
 async def load(goal_id: str, ctx: Context) -> Goal:
     """The goal, if the caller may know of it."""
     goal = Goal.model_validate(await ctx.row(store.GET, goal_id))
-    ctx.require_owner(goal.owner_id)
+    ctx.require_owner(goal.owner_id, goal.id)
     return goal
 
 
@@ -123,7 +123,7 @@ async def get(command: GetGoal, ctx: Context) -> Goal:
 @service.handles(goals.listing)
 async def listing(command: ListGoals, ctx: Context) -> Page[Goal]:
     """A page of rows."""
-    return await ctx.page(command, Goal, store.LIST, ctx.owner_filter, command.status)
+    return await ctx.page(command, Goal, store.LIST, *ctx.visible, command.status)
 
 
 @service.handles(goals.plan)

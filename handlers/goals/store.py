@@ -7,10 +7,11 @@ LOCK = Statement("SELECT * FROM mcp_documents.goals WHERE id = $1 FOR UPDATE")
 LIST = Statement(
     """
     SELECT * FROM mcp_documents.goals
-    WHERE ($1::text IS NULL OR owner_id = $1)
-      AND ($2::text IS NULL OR status = $2)
-      AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::uuid))
-    ORDER BY created_at DESC, id DESC LIMIT $5
+    WHERE ($1::text IS NULL OR owner_id = $1 OR id = ANY($2::uuid[]))
+      AND NOT id = ANY($3::uuid[])
+      AND ($4::text IS NULL OR status = $4)
+      AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::uuid))
+    ORDER BY created_at DESC, id DESC LIMIT $7
     """
 )
 GET_PLAN = Statement("SELECT * FROM mcp_documents.plans WHERE id = $1")

@@ -230,7 +230,7 @@ async def usage(command: ReportUsage, ctx: Context) -> Usage:
     """Sums by model and purpose."""
     at = ctx.now()
     since = at - timedelta(hours=command.hours)
-    rows = await ctx.database.rows(store.REPORT, since, command.goal_id, ctx.owner_filter)
+    rows = await ctx.database.rows(store.REPORT, since, command.goal_id, *ctx.visible)
     return rules.usage_since(at, command.hours, rows)
 
 

@@ -17,7 +17,9 @@ REPORT = Statement(
            sum(completion_tokens)::bigint AS completion_tokens,
            sum(duration_ms)::bigint AS duration_ms
     FROM models.llm_usage
-    WHERE at >= $1 AND ($2::uuid IS NULL OR goal_id = $2) AND ($3::text IS NULL OR actor = $3)
+    WHERE at >= $1 AND ($2::uuid IS NULL OR goal_id = $2)
+      AND ($3::text IS NULL OR actor = $3 OR goal_id = ANY($4::uuid[]))
+      AND (goal_id IS NULL OR NOT goal_id = ANY($5::uuid[]))
     GROUP BY model, purpose ORDER BY calls DESC, model, purpose LIMIT 1000
     """
 )

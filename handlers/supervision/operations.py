@@ -11,7 +11,7 @@ from schemas.supervision import CancelJob, GetJob, ListJobs, Work
 async def load(job_id: str, ctx: Context) -> Work:
     """The job, if the caller may know of it."""
     job = Work.model_validate(await ctx.row(store.GET, job_id))
-    ctx.require_owner(job.actor)
+    ctx.require_owner(job.actor, job.id)
     return job
 
 
@@ -24,7 +24,7 @@ async def get(command: GetJob, ctx: Context) -> Work:
 @service.handles(supervision.jobs)
 async def listing(command: ListJobs, ctx: Context) -> Page[Work]:
     """A page of rows."""
-    return await ctx.page(command, Work, store.LIST, ctx.owner_filter, command.status, command.kind)
+    return await ctx.page(command, Work, store.LIST, *ctx.visible, command.status, command.kind)
 
 
 @service.handles(supervision.cancel_job)

@@ -7,11 +7,12 @@ JOB_COLUMNS = "id, kind, status, progress, result, error, actor, attempts, creat
 LIST = Statement(
     f"""
     SELECT {JOB_COLUMNS} FROM ops.jobs
-    WHERE ($1::text IS NULL OR actor = $1)
-      AND ($2::text IS NULL OR status = $2)
-      AND ($3::text IS NULL OR kind = $3)
-      AND ($4::timestamptz IS NULL OR (created_at, id) < ($4, $5::uuid))
-    ORDER BY created_at DESC, id DESC LIMIT $6
+    WHERE ($1::text IS NULL OR actor = $1 OR id = ANY($2::uuid[]))
+      AND NOT id = ANY($3::uuid[])
+      AND ($4::text IS NULL OR status = $4)
+      AND ($5::text IS NULL OR kind = $5)
+      AND ($6::timestamptz IS NULL OR (created_at, id) < ($6, $7::uuid))
+    ORDER BY created_at DESC, id DESC LIMIT $8
     """  # noqa: S608 - constants
 )
 CANCEL = Statement(

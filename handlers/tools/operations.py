@@ -95,7 +95,7 @@ async def search(command: SearchTools, ctx: Context) -> ToolHits:
 async def deprecate(command: DeprecateTool, ctx: Context) -> Tool:
     """Deprecated once is deprecated for ever."""
     before = await load(command.name, command.tool_version, ctx)
-    ctx.require_owner(before.created_by)
+    ctx.require_owner(before.created_by, before.name)
     if before.status == "deprecated":
         return before
     tool = rules.changed(before, "deprecated", ctx.now())

@@ -9,8 +9,8 @@ import pytest
 
 from bus import faults, process
 from handlers.__main__ import load_service
-from schemas import identity
-from schemas.identity import WhoAmI
+from schemas.identity import principals as identity
+from schemas.identity.principals import WhoAmI
 from tests.conftest import eventually
 from tests.servers import free_port
 

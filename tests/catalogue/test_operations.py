@@ -25,6 +25,11 @@ async def raw(client: Any, operation: Any, body: bytes, headers: dict[str, str])
     return (message.headers or {}).get(envelope.ERROR), message.data
 
 
+def header_for(operation: Any, ask: Any) -> str:
+    """The principal's header; what is internal is asked as the edge itself asks."""
+    return (ask.as_edge if operation.internal else ask).how().principal
+
+
 async def each(check: Any) -> list[str]:
     """What `check` has against each operation."""
     complaints = await asyncio.gather(*(check(operation) for operation in OPERATIONS))
@@ -35,6 +40,17 @@ async def test_nothing_answers_without_a_principal(platform, client):
     async def check(operation):
         code, _ = await raw(client, operation, b"{}", {})
         return None if code == "ERR_200" else f"{operation.name}: {code}"
+
+    assert await each(check) == []
+
+
+async def test_only_what_is_public_answers_those_who_showed_nothing(platform, client, ask):
+    header = ask.as_nobody.how().principal
+
+    async def check(operation):
+        code, _ = await raw(client, operation, b"[]", {envelope.PRINCIPAL: header})
+        expected = "ERR_100" if operation.public else "ERR_200"
+        return None if code == expected else f"{operation.name}: {code}, expected {expected}"
 
     assert await each(check) == []
 
@@ -56,7 +72,7 @@ async def test_each_role_is_refused_exactly_what_the_table_refuses(platform, cli
     principal = Principal(id=role, kind="key", roles=(role,))
 
     async def check(operation):
-        may = principal.scope_of(operation.may) != "none"
+        may = principal.scope_of(operation.may) != "none" and not operation.internal
         code, _ = await raw(client, operation, b"[]", {envelope.PRINCIPAL: header})
         expected = "ERR_100" if may else "ERR_300"
         return None if code == expected else f"{operation.name}: {code}, expected {expected}"
@@ -70,9 +86,8 @@ async def test_each_role_is_refused_exactly_what_the_table_refuses(platform, cli
     ids=["cut off", "a list", "a string", "null", "not UTF-8", "unknown field", "deep"],
 )
 async def test_a_malformed_body_is_answered_with_what_is_wrong(platform, client, ask, body):
-    header = ask.how().principal
-
     async def check(operation):
+        header = header_for(operation, ask)
         code, data = await raw(client, operation, body, {envelope.PRINCIPAL: header})
         error = orjson.loads(data).get("error", {})
         ok = code == "ERR_100" and error.get("details", {}).get("fields")

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
 from bus.context import Platform
-from bus.credentials import ApiKey, new_api_key
+from bus.credentials import Credential, new_credential
 from bus.lifecycle import Health
 from bus.settings import Settings
 from bus.statement import Statement
@@ -33,12 +33,12 @@ ADD_KEY = Statement(
 
 
 @pytest.fixture
-def admin_key() -> ApiKey:
-    return new_api_key()
+def admin_key() -> Credential:
+    return new_credential("key")
 
 
 @pytest.fixture
-def settings(settings: Settings, admin_key: ApiKey) -> Settings:
+def settings(settings: Settings, admin_key: Credential) -> Settings:
     """With the first admin key, and a port of the edge's own."""
     return settings.model_copy(
         update={
@@ -72,7 +72,7 @@ async def anonymous(url: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest.fixture
-async def http(url: str, admin_key: ApiKey) -> AsyncIterator[httpx2.AsyncClient]:
+async def http(url: str, admin_key: Credential) -> AsyncIterator[httpx2.AsyncClient]:
     """The REST interface, as admin."""
     headers = {"authorization": f"Bearer {admin_key.text}"}
     async with httpx2.AsyncClient(base_url=f"{url}/api/v1", headers=headers, timeout=20) as client:
@@ -84,7 +84,7 @@ def key_of(platform: Platform) -> Callable[[Role], Awaitable[str]]:
     """A fresh key with one role."""
 
     async def make(role: Role) -> str:
-        key = new_api_key()
+        key = new_credential("key")
         await platform.database.execute(ADD_KEY, key.id, role, key.secret_hash, [role])
         return key.text
 
@@ -117,7 +117,7 @@ class Watcher:
 
 
 @pytest.fixture
-def watch(url: str, admin_key: ApiKey) -> Callable[..., Any]:
+def watch(url: str, admin_key: Credential) -> Callable[..., Any]:
     """Open a socket; by default with the admin's key in the upgrade."""
 
     @asynccontextmanager

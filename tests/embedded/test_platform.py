@@ -47,7 +47,7 @@ def test_layers_start_once_the_servers_are_up_to_date_and_learn_where_everything
 def check_admin_key(platform: Any, told: dict[str, str]) -> None:
     kept = Path(platform.state()["admin_key_file"])
     assert kept.stat().st_mode & 0o077 == 0
-    key_id, secret = credentials.read_api_key(kept.read_text())
+    key_id, secret = credentials.read_credential("key", kept.read_text())
     assert told["PORTAL_BOOTSTRAP_KEY_ID"] == key_id
     assert credentials.same_secret(secret, told["PORTAL_BOOTSTRAP_KEY_HASH"])
 

@@ -18,7 +18,7 @@ from bus.client import Ask, Client
 from bus.clock import Clock
 from bus.credentials import Signer
 from bus.envelope import Origin
-from schemas import identity
+from schemas.identity import principals as identity
 from schemas.principal import Principal
 from tests.load import keepalive, replies
 from tests.load.keepalive import Measured

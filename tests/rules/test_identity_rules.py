@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.identity import rules
-from schemas.identity import IssueKey
+from handlers.identity.rules import keys as rules
+from schemas.identity.keys import IssueKey
 from schemas.principal import ROLES, Principal, permissions
 from schemas.problems import IllegalMove
 

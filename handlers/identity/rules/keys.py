@@ -1,8 +1,8 @@
-"""Decisions about API keys: what one may do, how it moves, how long its secrets live. Pure."""
+"""Decisions about API keys: what one may do, how it moves, how long its secrets live."""
 
 from datetime import datetime, timedelta
 
-from schemas.identity import ApiKey, IssueKey
+from schemas.identity.keys import ApiKey, IssueKey
 from schemas.principal import Principal, Role, permissions
 from schemas.problems import IllegalMove
 

@@ -1,19 +1,22 @@
-"""What identity answers."""
+"""API keys: issue, rotate, revoke, and how often each is used."""
 
 import contextlib
-import hmac
 from datetime import timedelta
 from uuid import NAMESPACE_OID, uuid5
 
 from bus import credentials
 from bus.context import Context
 from bus.database import Transaction
-from handlers.identity import rules, service, store
-from schemas import identity
+from handlers.identity import service
+from handlers.identity.rules import keys as rules
+from handlers.identity.store import keys as store
 from schemas.contract import Page
-from schemas.identity import (
+from schemas.identity import keys
+from schemas.identity.keys import (
     ApiKey,
     BeyondOwnRights,
+    Counted,
+    CountUses,
     GetKey,
     IssuedKey,
     IssueKey,
@@ -21,24 +24,14 @@ from schemas.identity import (
     KeyRevoked,
     KeyRotated,
     ListKeys,
-    ResolvedKey,
-    ResolveKey,
     RevokeKey,
     RotateKey,
-    WhoAmI,
+    UsedKey,
 )
 from schemas.principal import Principal, Role
-from schemas.problems import NotFound, Unauthenticated, VersionConflict
+from schemas.problems import NotFound, VersionConflict
 
 ADMIN = Principal(id="admin", kind="key", roles=("admin",))
-NOBODY = "0" * 64
-
-
-async def load(key_id: str, ctx: Context) -> ApiKey:
-    """The key, if the caller may know of it."""
-    key = ApiKey.model_validate(await ctx.row(store.GET, key_id))
-    ctx.require_owner(key.owner_id)
-    return key
 
 
 async def lock(tx: Transaction, key_id: str, ctx: Context) -> ApiKey:
@@ -47,7 +40,7 @@ async def lock(tx: Transaction, key_id: str, ctx: Context) -> ApiKey:
     if row is None:
         raise NotFound(id=key_id)
     key = ApiKey.model_validate(dict(row))
-    ctx.require_owner(key.owner_id)
+    ctx.require_owner(key.owner_id, key.id)
     return key
 
 
@@ -62,31 +55,12 @@ def require_rights(maker: Principal, roles: tuple[Role, ...], scopes: tuple[str,
         raise BeyondOwnRights(permissions=list(beyond))
 
 
-@service.handles(identity.resolve_key)
-async def resolve_key(command: ResolveKey, ctx: Context) -> ResolvedKey:
-    """Find the secret by its prefix and compare hashes in constant time."""
-    row = await ctx.database.row(store.RESOLVE, command.prefix)
-    stored = row["secret_hash"] if row else NOBODY
-    if not hmac.compare_digest(stored, command.secret_hash) or row is None:
-        raise Unauthenticated
-    principal = Principal(
-        id=row["owner_id"], kind="key", roles=tuple(row["roles"]), scopes=tuple(row["scopes"])
-    )
-    return ResolvedKey(principal=principal, until=rules.until(row["expires_at"], row["not_after"]))
-
-
-@service.handles(identity.me)
-async def me(_: WhoAmI, ctx: Context) -> Principal:
-    """The principal is in the request."""
-    return ctx.principal
-
-
-@service.handles(identity.issue_key)
+@service.handles(keys.issue_key)
 async def issue(command: IssueKey, ctx: Context) -> IssuedKey:
     """Make a key and its first secret. The answer is not stored: it holds the secret."""
     key = rules.new_key(command, ctx.principal, id=ctx.new_id(), at=ctx.now())
     require_rights(ctx.principal, key.roles, key.scopes)
-    secret = credentials.new_api_key()
+    secret = credentials.new_credential("key")
     async with ctx.transaction() as tx:
         await tx.record(KeyIssued(key=key))
         await add_secret(tx, key, secret, ctx)
@@ -94,7 +68,7 @@ async def issue(command: IssueKey, ctx: Context) -> IssuedKey:
 
 
 async def add_secret(
-    tx: Transaction, key: ApiKey, secret: credentials.ApiKey, ctx: Context
+    tx: Transaction, key: ApiKey, secret: credentials.Credential, ctx: Context
 ) -> None:
     """Keep the hash of a secret.
 
@@ -105,22 +79,37 @@ async def add_secret(
     await tx.execute(store.ADD_SECRET, secret.id, key.id, secret.secret_hash, made_by)
 
 
-@service.handles(identity.key)
-async def get(command: GetKey, ctx: Context) -> ApiKey:
-    """One row."""
-    return await load(command.id, ctx)
+@service.handles(keys.key)
+async def get(command: GetKey, ctx: Context) -> UsedKey:
+    """The key, if the caller may know of it."""
+    key = UsedKey.model_validate(await ctx.row(store.GET, command.id))
+    ctx.require_owner(key.owner_id, key.id)
+    return key
 
 
-@service.handles(identity.keys)
-async def listing(command: ListKeys, ctx: Context) -> Page[ApiKey]:
+@service.handles(keys.keys)
+async def listing(command: ListKeys, ctx: Context) -> Page[UsedKey]:
     """A page of rows."""
-    return await ctx.page(command, ApiKey, store.LIST, ctx.owner_filter)
+    return await ctx.page(command, UsedKey, store.LIST, *ctx.visible)
 
 
-@service.handles(identity.rotate_key)
+@service.handles(keys.count_uses)
+async def count_uses(command: CountUses, ctx: Context) -> Counted:
+    """Add what an edge process has counted."""
+    items = command.items
+    counted = await ctx.database.rows(
+        store.COUNT_USES,
+        [use.key_id for use in items],
+        [use.count for use in items],
+        [use.last_at for use in items],
+    )
+    return Counted(keys=len(counted))
+
+
+@service.handles(keys.rotate_key)
 async def rotate(command: RotateKey, ctx: Context) -> IssuedKey:
     """Add a secret; those before it end after the overlap."""
-    secret, at = credentials.new_api_key(), ctx.now()
+    secret, at = credentials.new_credential("key"), ctx.now()
     async with ctx.transaction() as tx:
         before = await lock(tx, command.id, ctx)
         require_rights(ctx.principal, before.roles, before.scopes)
@@ -131,7 +120,7 @@ async def rotate(command: RotateKey, ctx: Context) -> IssuedKey:
     return IssuedKey(key=key, secret=secret.text)
 
 
-@service.handles(identity.revoke_key)
+@service.handles(keys.revoke_key)
 async def revoke(command: RevokeKey, ctx: Context) -> ApiKey:
     """End the key; every edge hears of it and forgets what it knew."""
     async with ctx.transaction() as tx:

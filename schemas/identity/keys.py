@@ -1,30 +1,22 @@
-"""Identity: API keys, and who a credential stands for."""
+"""API keys: credentials of programs."""
 
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from schemas.contract import Entity, Event, Id, Listing, Name, Operation, Page, Problem, Schema
-from schemas.principal import Principal, Role, permissions
-from schemas.problems import IllegalMove, NotFound, Unauthenticated, VersionConflict
+from schemas.principal import Permission, Role
+from schemas.problems import IllegalMove, NotFound, VersionConflict
 
 OVERLAP_S_MAX = 7 * 86_400
 
 
-def known(permission: str) -> str:
-    """The permission, if the table has it."""
-    if permission not in permissions():
-        raise ValueError(f"no such permission; known are {', '.join(permissions())}")
-    return permission
-
-
-Permission = Annotated[str, AfterValidator(known)]
 KeyPrefix = Annotated[str, StringConstraints(pattern=r"^[0-9a-z]{16}$")]
 SecretHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class ApiKey(Entity, table="identity.api_keys"):
+class ApiKey(Entity, table="identity.api_keys", read="keys:read"):
     """A key for programs. Its secrets are shown once; their hashes are kept beside it."""
 
     name: str
@@ -35,6 +27,13 @@ class ApiKey(Entity, table="identity.api_keys"):
     rotated_at: datetime | None
     expires_at: datetime | None
     revoked_at: datetime | None
+
+
+class UsedKey(ApiKey):
+    """A key with how often it was used; counts arrive some seconds late."""
+
+    uses: int
+    last_used_at: datetime | None
 
 
 class IssuedKey(Schema):
@@ -78,22 +77,24 @@ class RevokeKey(Schema):
     id: Id
 
 
-class ResolveKey(Schema):
-    """Find out whom an API key stands for."""
+class Uses(Schema):
+    """Uses of one key since the last count."""
 
-    prefix: KeyPrefix
-    secret_hash: SecretHash
-
-
-class ResolvedKey(Schema):
-    """Whom a key stands for, and until when at most."""
-
-    principal: Principal
-    until: datetime | None
+    key_id: Id
+    count: int = Field(ge=1)
+    last_at: datetime
 
 
-class WhoAmI(Schema):
-    """Show the principal that the credential of this request stands for."""
+class CountUses(Schema):
+    """Add up how often keys were used."""
+
+    items: tuple[Uses, ...] = Field(max_length=1000)
+
+
+class Counted(Schema):
+    """How many keys were known."""
+
+    keys: int
 
 
 class KeyIssued(Event, name="identity.key_issued"):
@@ -122,20 +123,16 @@ class BeyondOwnRights(Problem, code="ERR_301", status=403):
     """A key may not do more than its maker."""
 
 
-resolve_key = Operation(
-    "identity.resolve-key", ResolveKey, ResolvedKey, problems=(Unauthenticated,), timeout_s=2
-)
-me = Operation("identity.me", WhoAmI, Principal, rest="GET /auth/me", timeout_s=2)
 issue_key = Operation(
     "identity.issue-key", IssueKey, IssuedKey, rest="POST /api-keys -> 201", may="keys:create",
     problems=(BeyondOwnRights, SecretShown), emits=(KeyIssued,), idempotent=True,
     commits_itself=True,
 )  # fmt: skip
 keys = Operation(
-    "identity.keys", ListKeys, Page[ApiKey], rest="GET /api-keys", may="keys:read"
+    "identity.keys", ListKeys, Page[UsedKey], rest="GET /api-keys", may="keys:read"
 )  # fmt: skip
 key = Operation(
-    "identity.key", GetKey, ApiKey, rest="GET /api-keys/{id}", may="keys:read",
+    "identity.key", GetKey, UsedKey, rest="GET /api-keys/{id}", may="keys:read",
     problems=(NotFound,),
 )  # fmt: skip
 rotate_key = Operation(
@@ -148,3 +145,4 @@ revoke_key = Operation(
     "identity.revoke-key", RevokeKey, ApiKey, rest="DELETE /api-keys/{id}", may="keys:delete",
     problems=(NotFound, VersionConflict), emits=(KeyRevoked,), idempotent=True,
 )  # fmt: skip
+count_uses = Operation("identity.count-uses", CountUses, Counted, internal=True)

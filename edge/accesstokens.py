@@ -1,0 +1,143 @@
+"""Access tokens: verified here with the public keys of the platform, and remembered.
+
+Only EdDSA, only the header fields of RFC 9068, only a `kid` of our own set; nothing in a token is
+ever fetched. What was verified is remembered under the hash of its text until it expires, at most
+`cache` of them; a change of the key set forgets all. A verified token is not yet a principal:
+whether its session is still good is asked of identity (`authentication.py`).
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from jwt.utils import base64url_decode
+
+from bus.client import Ask, Client
+from bus.clock import Clock
+from bus.credentials import Signer
+from bus.envelope import Origin
+from schemas.identity import signing
+from schemas.identity.signing import GetKeySet
+from schemas.principal import Principal
+from schemas.problems import Expired, Forged
+
+AUDIENCE = "story-portal"
+TYPE = "at+jwt"
+SKEW_S = 30
+READ_AGAIN_S = 5.0
+HEADER_FIELDS = {"alg", "typ", "kid"}
+REQUIRED = ["iss", "aud", "sub", "sid", "iat", "nbf", "exp", "jti", "client_id"]
+EDGE = Principal(id="edge", kind="service")
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a good token says."""
+
+    session_id: str
+    scopes: tuple[str, ...]
+    expires_at: float
+
+
+class AccessTokens:
+    """Verifies the tokens that one edge process is shown."""
+
+    def __init__(
+        self, client: Client, clock: Clock, signer: Signer, issuer: str, cache: int
+    ) -> None:
+        self._client, self._clock, self._signer = client, clock, signer
+        self._issuer, self._cache = issuer, cache
+        self._keys: dict[str, Ed25519PublicKey] = {}
+        self._read_at = -READ_AGAIN_S
+        self._reading = asyncio.Lock()
+        self._seen: OrderedDict[bytes, Verified] = OrderedDict()
+
+    def forget_keys(self) -> None:
+        """The key set has changed: verify everything anew."""
+        self._seen.clear()
+        self._keys.clear()
+        self._read_at = -READ_AGAIN_S
+
+    async def verify(self, text: str) -> Verified:
+        """What the token says.
+
+        Raises:
+            Expired: It was good once.
+            Forged: It is not a token of ours.
+            Unavailable, TimedOut: The key set cannot be read.
+        """
+        digest = hashlib.sha256(text.encode()).digest()
+        found = self._seen.get(digest)
+        if found is None:
+            found = decode(text, await self._key_of(text), self._issuer)
+            if self._cache:
+                self._seen[digest] = found
+                if len(self._seen) > self._cache:
+                    self._seen.popitem(last=False)
+        if found.expires_at <= time.time():
+            self._seen.pop(digest, None)
+            raise Expired
+        return found
+
+    async def _key_of(self, text: str) -> Ed25519PublicKey:
+        """The key that the token's header names."""
+        kid = key_id_in(text)
+        if kid not in self._keys:
+            async with self._reading:
+                if kid not in self._keys and time.monotonic() - self._read_at >= READ_AGAIN_S:
+                    await self._read_keys()
+        key = self._keys.get(kid)
+        if key is None:
+            raise Forged
+        return key
+
+    async def _read_keys(self) -> None:
+        ask = Ask(self._signer.sign(EDGE), Origin(EDGE.id, self._clock.new_id()))
+        found = await self._client.ask(signing.key_set, GetKeySet(), ask)
+        self._keys = {
+            key.kid: Ed25519PublicKey.from_public_bytes(base64url_decode(key.x))
+            for key in found.keys
+        }
+        self._read_at = time.monotonic()
+
+
+def key_id_in(text: str) -> str:
+    """The key that a token names, if its header is of our form and nothing more.
+
+    Raises:
+        Forged: It is not.
+    """
+    try:
+        header = jwt.get_unverified_header(text)
+    except (jwt.InvalidTokenError, ValueError, RecursionError):
+        raise Forged from None
+    kid = header.get("kid")
+    ours = header.get("alg") == "EdDSA" and header.get("typ") == TYPE
+    if not ours or not isinstance(kid, str) or not set(header) <= HEADER_FIELDS:
+        raise Forged
+    return kid
+
+
+def decode(text: str, key: Ed25519PublicKey, issuer: str) -> Verified:
+    """Check signature and claims.
+
+    Raises:
+        Expired: Only its time is over.
+        Forged: Anything else is wrong.
+    """
+    try:
+        claims = jwt.decode(
+            text, key, algorithms=["EdDSA"], audience=AUDIENCE, issuer=issuer, leeway=SKEW_S,
+            options={"require": REQUIRED, "strict_aud": True},
+        )  # fmt: skip
+        return Verified(
+            str(claims["sid"]), tuple(str(claims["scope"]).split()), float(claims["exp"])
+        )
+    except jwt.ExpiredSignatureError:
+        raise Expired from None
+    except (jwt.InvalidTokenError, KeyError, TypeError, ValueError):
+        raise Forged from None

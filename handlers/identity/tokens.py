@@ -1,0 +1,43 @@
+"""Access tokens (RFC 9068) and refresh tokens.
+
+The successor of a refresh token is computed from it with a key of this installation: of two that
+are exchanged in the same moment, both get the same successor, and none has to be stored.
+"""
+
+import hashlib
+import hmac
+from datetime import datetime
+
+import jwt
+
+from bus import credentials
+from bus.context import Context
+from bus.credentials import Credential
+from schemas.identity.sessions import ACCESS_S, Session
+
+AUDIENCE = "story-portal"
+TYPE = "at+jwt"
+PURPOSE = "identity.refresh_tokens"
+
+
+def access_token(session: Session, kid: str, private: bytes, issuer: str, ctx: Context) -> str:
+    """A signed token of an hour, or until the session ends."""
+    at = ctx.now()
+    issued = int(at.timestamp())
+    claims = {
+        "iss": issuer, "aud": AUDIENCE, "sub": session.owner_id, "sid": session.id,
+        "client_id": session.client_id or AUDIENCE, "scope": " ".join(session.scopes),
+        "iat": issued, "nbf": issued, "exp": issued + lives_s(session, at), "jti": ctx.new_id(),
+    }  # fmt: skip
+    return jwt.encode(claims, private, algorithm="EdDSA", headers={"kid": kid, "typ": TYPE})
+
+
+def lives_s(session: Session, at: datetime) -> int:
+    """How long an access token of this session is good."""
+    return min(ACCESS_S, int((session.expires_at - at).total_seconds()))
+
+
+def successor(secret: str, ctx: Context) -> Credential:
+    """The refresh token that follows the one with this secret."""
+    digest = hmac.digest(ctx.platform.sealer.derive(PURPOSE), secret.encode(), hashlib.sha512)
+    return credentials.of_bytes("refresh", digest)

@@ -1,0 +1,1 @@
+"""Identity: users, keys, sessions, grants, and who a credential stands for."""

@@ -1,0 +1,106 @@
+"""Who a credential stands for, and why that may or may not do something."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.contract import Id, Operation, Schema
+from schemas.identity.keys import KeyPrefix, SecretHash
+from schemas.policy import Rule, Thing
+from schemas.principal import Permission, Principal
+from schemas.problems import Denied, NotFound, Unauthenticated
+
+PAGE_OF_RULES = 1000
+
+
+class WhoAmI(Schema):
+    """Show the principal that the credential of this request stands for."""
+
+
+class ResolveKey(Schema):
+    """Find out whom an API key stands for."""
+
+    prefix: KeyPrefix
+    secret_hash: SecretHash
+
+
+class ResolveSession(Schema):
+    """Find out whom a browser's session cookie stands for, and that it is in use."""
+
+    prefix: KeyPrefix
+    secret_hash: SecretHash
+
+
+class ResolveToken(Schema):
+    """Find out whom a verified access token stands for."""
+
+    session_id: Id
+    scopes: tuple[str, ...] = ()
+
+
+class Resolved(Schema):
+    """Whom a credential stands for, and until when at most."""
+
+    principal: Principal
+    until: datetime | None
+
+
+class ListRules(Schema):
+    """Read all grants as decisions need them, a thousand at a time."""
+
+    after: Id | None = None
+
+
+class Rules(Schema):
+    """Grants in the order of their ids; `next` goes on behind the last."""
+
+    items: tuple[Rule, ...]
+    next: Id | None = None
+
+
+class Explain(Schema):
+    """Explain why somebody may or may not do something."""
+
+    permission: Permission
+    thing: Thing | None = Field(None, description="The id or name of one thing.")
+    owner_id: str | None = Field(None, max_length=64, description="Whose thing it is.")
+    user_id: Id | None = Field(None, description="Who; you when empty.")
+    key_id: Id | None = Field(None, description="Or which API key.")
+
+
+class Reason(Schema):
+    """One step of a decision: what was weighed, and what it said."""
+
+    rule: Literal["account", "scopes", "deny", "allow", "owner", "role"]
+    says: Literal["yes", "no", "nothing"]
+    detail: str
+
+
+class Explanation(Schema):
+    """A decision with every step that led to it; the first yes or no decides."""
+
+    principal: Principal
+    permission: str
+    allowed: bool
+    reasons: tuple[Reason, ...]
+
+
+me = Operation("identity.me", WhoAmI, Principal, rest="GET /auth/me", timeout_s=2)
+resolve_key = Operation(
+    "identity.resolve-key", ResolveKey, Resolved, problems=(Unauthenticated,), timeout_s=2,
+    internal=True,
+)  # fmt: skip
+resolve_session = Operation(
+    "identity.resolve-session", ResolveSession, Resolved, problems=(Unauthenticated,), timeout_s=2,
+    internal=True,
+)  # fmt: skip
+resolve_token = Operation(
+    "identity.resolve-token", ResolveToken, Resolved, problems=(Unauthenticated,), timeout_s=2,
+    internal=True,
+)  # fmt: skip
+rules = Operation("identity.rules", ListRules, Rules, internal=True)
+explain = Operation(
+    "identity.explain", Explain, Explanation, rest="GET /authz/explain",
+    problems=(NotFound, Denied),
+)  # fmt: skip
