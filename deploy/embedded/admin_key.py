@@ -5,16 +5,15 @@ shown once. The set-up token creates the first user in the browser or over REST,
 in `secrets/setup.token`, and shown at every start until it was used.
 """
 
-import asyncio
 import json
 import secrets
-from urllib.request import urlopen
 
 from bus import credentials
+from deploy.embedded import probes
 from deploy.embedded.folder import DataFolder, write_private
+from deploy.embedded.spec import NotReady
 
 TOKEN_BYTES = 24
-ASK_S = 5
 
 
 def ensure(folder: DataFolder) -> tuple[dict[str, str], str | None]:
@@ -33,18 +32,13 @@ def setup_token(folder: DataFolder) -> tuple[dict[str, str], str]:
     return {"PORTAL_BOOTSTRAP_SETUP_HASH": credentials.hash_secret(token)}, token
 
 
-async def unused_setup_token(folder: DataFolder, address: str) -> str | None:
+async def unused_setup_token(folder: DataFolder, edge_port: int) -> str | None:
     """The set-up token, if the first user is still to be created with it."""
-
-    def ask() -> bool:
-        with urlopen(f"{address}/api/v1/auth/setup", timeout=ASK_S) as answer:  # noqa: S310 - ours
-            return bool(json.load(answer)["needed"])
-
     try:
-        needed = await asyncio.to_thread(ask)
-    except (OSError, ValueError, KeyError):
+        state = json.loads(await probes.get(edge_port, "/api/v1/auth/setup"))
+    except (NotReady, OSError, ValueError, TimeoutError):
         return None
-    return setup_token(folder)[1] if needed else None
+    return setup_token(folder)[1] if state["needed"] else None
 
 
 def settings(key_id: str, secret_hash: str) -> dict[str, str]:

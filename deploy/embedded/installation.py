@@ -113,8 +113,8 @@ class Installation:
             key = token = None
             if self._platform is not None:
                 key = await self._start_platform(self._platform, urls, ports, lock)
-                address = str(self._addresses["edge"])
-                token = await admin_key.unused_setup_token(self._folder, address)
+                edge_port = int(str(self._addresses["edge"]).rpartition(":")[2])
+                token = await admin_key.unused_setup_token(self._folder, edge_port)
             await loading
         finally:
             loading.cancel()

@@ -24,6 +24,7 @@ async def run(arguments: argparse.Namespace) -> int:
     """Ask, show, and say whether it is well."""
     operation: Operation[Any, Any] = arguments.operation
     given = vars(arguments)
+    fields.ask_for_secrets(operation, given)
     body = fields.body_of(operation, given)
     async with Door(find()) as door:
         if operation.upload:

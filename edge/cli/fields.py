@@ -4,6 +4,7 @@
     first field, if it is text  positional too (`registry search WORDS`, `goals submit TEXT`)
     nested model                JSON as a whole, or dotted: `--config.model x`
     several values              the option, several times
+    secret                      `--password-file FILE`, or asked for: never a word of the command
     anything else               JSON, or `@FILE` with JSON in it
 
 Only what was given is sent, so defaults stay the server's. Whether a value is allowed is decided
@@ -11,13 +12,16 @@ there as well; here only what a terminal must know: numbers, choices, JSON.
 """
 
 import argparse
+import getpass
 import json
+import sys
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from schemas.contract import Operation, Schema
@@ -146,6 +150,12 @@ def main_slot(operation: Operation[Any, Any], slots: list[Slot]) -> Slot | None:
 
 def add_option(parser: argparse.ArgumentParser, slot: Slot, *, required: bool) -> None:
     """One option; absent from the parsed arguments when it was not given."""
+    if slot.kind is SecretStr:
+        parser.add_argument(
+            f"{slot.option}-file", dest=slot.key, type=secret_in, default=argparse.SUPPRESS,
+            metavar="FILE", help=f"{slot.help} A file with it; - is standard input.".strip(),
+        )  # fmt: skip
+        return
     if slot.kind is bool:
         parser.add_argument(
             slot.option, dest=slot.key, action=argparse.BooleanOptionalAction,
@@ -157,6 +167,33 @@ def add_option(parser: argparse.ArgumentParser, slot: Slot, *, required: bool) -
         type=reader(slot), choices=slot.choices, default=argparse.SUPPRESS, required=required,
         metavar=None if slot.choices else metavar(slot), help=slot.help or None,
     )  # fmt: skip
+
+
+def secret_in(name: str) -> str:
+    """The first line of a file, or of standard input.
+
+    Raises:
+        argparse.ArgumentTypeError: It cannot be read.
+    """
+    try:
+        text = sys.stdin.readline() if name == "-" else Path(name).read_text()
+    except (OSError, ValueError) as bad:
+        raise argparse.ArgumentTypeError(f"cannot be read: {bad}") from None
+    return text.partition("\n")[0]
+
+
+def ask_for_secrets(operation: Operation[Any, Any], given: dict[str, Any]) -> None:
+    """Ask on the terminal for every secret that is needed and was not given.
+
+    Raises:
+        SystemExit: There is no terminal to ask on.
+    """
+    for slot in sendable(operation):
+        if slot.kind is SecretStr and slot.required and slot.key not in given:
+            if not sys.stdin.isatty():
+                print(f"needed: {slot.option}-file FILE (- is standard input)", file=sys.stderr)
+                raise SystemExit(2)
+            given[slot.key] = getpass.getpass(f"{slot.key.replace('_', ' ')}: ")
 
 
 def metavar(slot: Slot) -> str:
