@@ -68,13 +68,15 @@ async def with_jetstream(settings: Settings, verb: Any) -> list[Any]:
     import nats
     import nats.errors
 
-    from bus import topology
+    from bus import tls, topology
     from bus.connection import connect_once_options
     from schemas import catalogue
 
     urls = settings.nats_url.get_secret_value().split(",")
     try:
-        connection = await nats.connect(urls, **connect_once_options("bus"))
+        connection = await nats.connect(
+            urls, **connect_once_options("bus"), **tls.nats_options(settings, "admin")
+        )
     except (nats.errors.Error, OSError) as away:
         raise SystemExit(f"the bus does not answer: {away}") from None
     wanted = topology.consumers(catalogue.reactions(), catalogue.jobs(), catalogue.operations())
@@ -90,9 +92,12 @@ def migrate(settings: Settings, arguments: argparse.Namespace) -> int:
     from alembic import command
     from alembic.config import Config
 
+    from bus import tls
+
     config = Config()
     config.set_main_option("script_location", str(ROOT / "migrations"))
-    config.attributes["url"] = settings.postgres_url.get_secret_value()
+    url, query = settings.postgres_url.get_secret_value(), tls.libpq_query(settings)
+    config.attributes["url"] = url + ("&" if "?" in url else "?") * bool(query) + query
     verb = command.downgrade if arguments.down else command.upgrade
     verb(config, arguments.revision)
     return 0

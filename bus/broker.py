@@ -20,7 +20,7 @@ from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from bus import telemetry
+from bus import telemetry, tls
 from bus.connection import connect_options, hang_up
 from bus.settings import Settings
 
@@ -73,6 +73,7 @@ class BusBroker(NatsBroker):
             decoder=as_it_came,
             **connect_options(name),
         )
+        self._connection_kwargs |= tls.nats_options(settings, name)
         self._all: list[Workers] = []
 
     def answers(self, subject: str, queue: str, workers: int, consume: Consume) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import asyncpg
 import orjson
 
-from bus import recording
+from bus import recording, tls
 from bus.clock import Clock
 from bus.envelope import Origin
 from bus.settings import Settings
@@ -89,6 +89,7 @@ class Database:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
+        self._tls = tls.postgres_options(settings)
         self.clock = clock
         self._idle: list[asyncpg.Connection] = []
         self._free = asyncio.Semaphore(settings.pool_size)
@@ -176,6 +177,7 @@ class Database:
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S,
                 statement_cache_size=cache,
+                **self._tls,
             )
             await set_codecs(connection)
         return connection

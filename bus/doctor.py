@@ -13,6 +13,7 @@ from nats.js.errors import Error as JetStreamError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from bus import tls
 from bus.connection import connect_once_options
 from bus.settings import Settings
 from bus.topology import STREAMS
@@ -55,7 +56,9 @@ async def checked(part: str, looking: Any) -> list[Finding]:
 
 async def postgres(settings: Settings) -> list[Finding]:
     """Version, extensions, revision."""
-    connection = await asyncpg.connect(settings.postgres_url.get_secret_value())
+    connection = await asyncpg.connect(
+        settings.postgres_url.get_secret_value(), **tls.postgres_options(settings)
+    )
     try:
         version = await connection.fetchval("SHOW server_version")
         there = {r["extname"] for r in await connection.fetch("SELECT extname FROM pg_extension")}
@@ -72,7 +75,9 @@ async def postgres(settings: Settings) -> list[Finding]:
 async def bus(settings: Settings) -> list[Finding]:
     """JetStream and its streams."""
     urls = settings.nats_url.get_secret_value().split(",")
-    connection = await nats.connect(urls, **connect_once_options("doctor"))
+    connection = await nats.connect(
+        urls, **connect_once_options("doctor"), **tls.nats_options(settings, "admin")
+    )
     try:
         info = await connection.jetstream().streams_info()
     finally:
@@ -85,14 +90,16 @@ async def bus(settings: Settings) -> list[Finding]:
 
 async def redis(settings: Settings) -> list[Finding]:
     """A ping."""
-    async with Redis.from_url(settings.redis_url.get_secret_value()) as client:
+    url = settings.redis_url.get_secret_value()
+    async with Redis.from_url(url, **tls.redis_options(settings)) as client:
         await client.ping()
     return [Finding("redis", True, "answers")]
 
 
 async def models(settings: Settings) -> list[Finding]:
     """The two models that the platform needs."""
-    async with httpx2.AsyncClient(timeout=TIMEOUT_S) as client:
+    verify = tls.asking(settings, public=True) or True
+    async with httpx2.AsyncClient(timeout=TIMEOUT_S, verify=verify) as client:
         answer = await client.get(f"{settings.ollama_url}/api/tags")
     there = {model["name"] for model in answer.json()["models"]}
     missing = sorted({settings.chat_model, settings.embedding_model} - there)

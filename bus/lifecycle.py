@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bus import telemetry
+from bus import telemetry, tls
 from bus.clock import Clock
 from bus.settings import Settings
 from schemas.contract import Problem
@@ -125,10 +125,13 @@ class PrivateServer(uvicorn.Server):
         await self.task
 
 
-async def serve_health(health: Health, clock: Clock, port: int) -> PrivateServer:
-    """Serve the private port on loopback; 0 picks a free one."""
+async def serve_health(health: Health, clock: Clock, settings: Settings) -> PrivateServer:
+    """Serve the private port on loopback."""
     app = Starlette(routes=health_routes(health, clock))
-    config = uvicorn.Config(app, "127.0.0.1", port, log_config=None, access_log=False)
+    config = uvicorn.Config(
+        app, "127.0.0.1", settings.health_port, log_config=None, access_log=False,
+        **tls.serving(settings, "metrics"),
+    )  # fmt: skip
     server = PrivateServer(config)
     server.task = asyncio.create_task(server.serve())
     return server

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from bus import faults, lifecycle, reconciler, telemetry
+from bus import faults, lifecycle, reconciler, telemetry, tls
 from bus.background import end
 from bus.broker import BusBroker
 from bus.client import Client
@@ -44,10 +44,11 @@ class Running:
 async def run(settings: Settings, services: Sequence[Service]) -> None:
     """Be a handlers process with these domains until told to stop."""
     telemetry.set_up(settings, "handlers")
+    tls.check(settings, "handlers")
     faults.arm(settings.fault)
     stop = lifecycle.stop_signal()
     health = Health("handlers")
-    server = await lifecycle.serve_health(health, Clock(), settings.health_port)
+    server = await lifecycle.serve_health(health, Clock(), settings)
     async with answering(settings, services, health):
         telemetry.log().info("ready", services=[service.name for service in services])
         await stop.wait()

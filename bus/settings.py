@@ -8,12 +8,13 @@ import os
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EXIT_BAD_SETTINGS = 2
+SECURE = {"nats_url": ("tls://", "wss://"), "redis_url": ("rediss://",)}
 
 
 class Settings(BaseSettings):
@@ -35,6 +36,10 @@ class Settings(BaseSettings):
     embedding_model: str = Field("all-minilm:latest", description="Model of document vectors.")
     data: Path = Field(Path(".portal"), description="Folder of this installation's own files.")
     secrets: Path | None = Field(None, description="Folder of secret files and signing keys.")
+    tls: Literal["off", "on"] = Field("off", description="On: TLS on every port and connection.")
+    certificates: Path | None = Field(
+        None, description="Folder of certificates; `certificates` below the data folder if unset."
+    )
     edge_host: str = Field("127.0.0.1", description="Address the edge listens on.")
     edge_port: int = Field(8009, description="Port the edge listens on.")
     public_url: str = Field(
@@ -64,6 +69,20 @@ class Settings(BaseSettings):
     drain: timedelta = Field(timedelta(seconds=30), description="Longest wait at shutdown.")
     otlp_url: str | None = Field(None, description="OpenTelemetry collector, OTLP over HTTP.")
     fault: str | None = Field(None, description="Tests only: die at this named point.")
+
+    @model_validator(mode="after")
+    def no_plain_url(self) -> Self:
+        """With TLS on, no password and no event leaves in plain text.
+
+        The database's URL has one scheme for both; its driver is told. A model server may be plain:
+        Ollama itself knows no TLS.
+        """
+        if self.tls == "on":
+            for name, secure in SECURE.items():
+                urls = getattr(self, name).get_secret_value().split(",")
+                if not all(url.strip().startswith(secure) for url in urls):
+                    raise ValueError(f"with PORTAL_TLS=on {name} must begin with {secure[0]}")
+        return self
 
 
 def load() -> Settings:

@@ -32,6 +32,7 @@ REQUEST_HEADERS = (
     b"if-none-match, last-event-id, traceparent, x-request-id, x-timeout-ms"
 )
 EXPOSED = b"etag, location, ratelimit, ratelimit-policy, retry-after, x-request-id"
+HSTS: RawHeaders = [(b"strict-transport-security", b"max-age=31536000")]
 SECURITY: RawHeaders = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -111,7 +112,8 @@ class Access:
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
-        outward = self._outward(seen, send)
+        security = SECURITY + (HSTS if scope.get("scheme") == "https" else [])
+        outward = self._outward(seen, send, security)
         try:
             if is_preflight(scope["method"], seen):
                 await answers.bodiless(outward, 204, [])
@@ -122,7 +124,7 @@ class Access:
         finally:
             self._journal.note(seen)
 
-    def _outward(self, seen: Exchange, send: Send) -> Send:
+    def _outward(self, seen: Exchange, send: Send, security: RawHeaders) -> Send:
         head = scope_is_head(seen)
         cors = self._cors(seen)
 
@@ -130,7 +132,7 @@ class Access:
             if message["type"] == "http.response.start":
                 seen.status = message["status"]
                 message["headers"] = [
-                    *message["headers"], *seen.policy, *SECURITY, *cors, *seen.added,
+                    *message["headers"], *seen.policy, *security, *cors, *seen.added,
                     (b"x-request-id", seen.request_id.encode()),
                 ]  # fmt: skip
             elif head:

@@ -19,7 +19,7 @@ from nats.aio.client import Client as Connection
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bus import lifecycle, telemetry
+from bus import lifecycle, telemetry, tls
 from bus.background import end, forever
 from bus.client import Client
 from bus.clock import Clock
@@ -126,7 +126,8 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
         "nats": lambda: connection.flush(timeout=1),
         "layers": asking.somebody_answers,
     }
-    counted = Counted(Redis.from_url(settings.redis_url.get_secret_value()))
+    redis_url = settings.redis_url.get_secret_value()
+    counted = Counted(Redis.from_url(redis_url, **tls.redis_options(settings)))
     limiter = Limiter(counted, settings.rate_per_minute)
     rights = Rights(client, signer, clock, "edge")
     tokens = AccessTokens(client, clock, signer, settings.public_url, settings.token_cache)
@@ -162,6 +163,7 @@ def server_of(app: ASGIApp, settings: Settings) -> PrivateServer:
         proxy_headers=False, server_header=False, backlog=CONNECTIONS_BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.drain.total_seconds()),
+        **tls.serving(settings, "edge"),
     ))  # fmt: skip
 
 
@@ -173,8 +175,9 @@ async def connect(settings: Settings) -> Connection:
         telemetry.log().warning("bus connection", error=str(error))
 
     return await nats.connect(
-        servers, pending_size=-1, error_cb=log_error, **connect_options("edge")
-    )
+        servers, pending_size=-1, error_cb=log_error, **connect_options("edge"),
+        **tls.nats_options(settings, "edge"),
+    )  # fmt: skip
 
 
 async def open_edge(settings: Settings, health: Health) -> Edge:
@@ -234,10 +237,12 @@ async def start(settings: Settings, health: Health) -> Running:
 async def run(settings: Settings, started: Callable[[str], None]) -> None:
     """Be an edge process until told to stop; `started` is told the address."""
     telemetry.set_up(settings, "edge")
+    tls.check(settings, "edge", settings.edge_host)
     stop, health = lifecycle.stop_signal(), Health("edge")
-    private = await lifecycle.serve_health(health, Clock(), settings.health_port)
+    private = await lifecycle.serve_health(health, Clock(), settings)
     running = await start(settings, health)
-    started(f"http://{settings.edge_host}:{settings.edge_port}")
+    scheme = "http" if settings.tls == "off" else "https"
+    started(f"{scheme}://{settings.edge_host}:{settings.edge_port}")
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({running.server.task, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

@@ -17,6 +17,7 @@ def main() -> int:
     outside = "use this server instead of an own one; may be given several times"
     up.add_argument("--external", action="append", default=[], metavar="URL", help=outside)
     up.add_argument("--handlers", type=int, default=1, help="number of handlers processes")
+    up.add_argument("--tls", action="store_true", help="TLS on every port")
     up.add_argument("--json", action="store_true", help="one JSON object a line")
     verbs.add_parser("down", help="stop the running installation")
     status = verbs.add_parser("status", help="processes, addresses, health")
@@ -33,8 +34,9 @@ def run(asked: argparse.Namespace) -> int:
     """Call the command."""
     if asked.verb == "up":
         return commands.up(
-            only=asked.only, external=asked.external, handlers=asked.handlers, as_json=asked.json
-        )
+            only=asked.only, external=asked.external, handlers=asked.handlers, as_json=asked.json,
+            tls=asked.tls,
+        )  # fmt: skip
     if asked.verb == "down":
         return commands.down()
     if asked.verb == "status":

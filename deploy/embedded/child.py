@@ -9,9 +9,11 @@ so restarted; one that is only not `ready` is left alone and shown.
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable
 
+from bus.tls import stamp
 from deploy.embedded import logs, orphans, refusal
 from deploy.embedded.folder import DataFolder
 from deploy.embedded.launch import kill_group, launch, tail
@@ -46,6 +48,7 @@ class Child:
         self._keeper: asyncio.Task[None] | None = None
         self._ready_at: float | None = None
         self._alive_at = 0.0
+        self._files: list[object] = []
 
     async def start(self) -> None:
         """Start it and return when it is ready for the first time.
@@ -114,6 +117,7 @@ class Child:
     async def _spawn(self) -> asyncio.subprocess.Process:
         log = self._folder.log(self.spec.name)
         logs.rotate(log)
+        self._files = self._look_at_files()
         process = await launch(
             self.spec.command,
             log,
@@ -131,6 +135,7 @@ class Child:
     async def _look(self) -> None:
         """Probe it once, and kill it if it has not answered for too long."""
         logs.rotate(self._folder.log(self.spec.name))
+        self._tell_of_changes()
         ready = await self._passes(self.spec.ready)
         if ready or await self._passes(self.spec.alive or self.spec.ready):
             self._alive_at = time.monotonic()
@@ -145,6 +150,17 @@ class Child:
         limit_s = UNANSWERED_S_MAX if self._ready_at else self.spec.start_s_max
         if time.monotonic() - self._alive_at > limit_s and self.pid is not None:
             kill_group(self.pid)
+
+    def _tell_of_changes(self) -> None:
+        """Have it read its watched files again if one has changed."""
+        seen = self._look_at_files()
+        if seen != self._files and self.healthy and self.pid is not None:
+            self._files = seen
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, self.spec.reload_signal)
+
+    def _look_at_files(self) -> list[object]:
+        return [stamp(file) for file in self.spec.watched]
 
     async def _passes(self, probe: Probe) -> bool:
         try:

@@ -15,8 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from deploy.embedded import certificates, lock, orphans, servers
 from deploy.embedded import folder as data
-from deploy.embedded import lock, orphans, servers
 from deploy.embedded import logs as log_files
 from deploy.embedded.installation import Installation, chosen_platform, key_file
 from deploy.embedded.progress import for_people
@@ -28,7 +28,7 @@ STEP_S = 0.05
 
 def up(
     *, only: str | None = None, external: Sequence[str] = (), handlers: int = 1,
-    as_json: bool = False,
+    as_json: bool = False, tls: bool = False,
 ) -> int:  # fmt: skip
     """Run everything in the foreground until a signal; 2 refused, 3 already running, 1 failed."""
 
@@ -36,7 +36,10 @@ def up(
         platform = chosen_platform(only, handlers)
         outside = servers.external(external)
         progress = for_people(as_json=as_json)
-        installation = Installation(data.chosen(), progress, external=outside, platform=platform)
+        installation = Installation(
+            data.chosen(), progress, external=outside, platform=platform,
+            tls=certificates.wanted(asked=tls),
+        )  # fmt: skip
         return await installation.run()
 
     try:
@@ -101,6 +104,7 @@ def current_state(folder: data.DataFolder) -> dict[str, Any]:
         "processes": [],
         "addresses": dict.fromkeys(("edge", *servers.SERVICES)),
         "admin_key_file": key_file(folder.admin_key),
+        "certificates": None,
         "data": str(folder.root),
     }
 

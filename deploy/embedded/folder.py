@@ -1,6 +1,7 @@
 """The data folder: everything that one installation keeps, and nothing outside of it.
 
-    ports.json   secrets/   logs/   run/ (lock, state.json, pids/)   nats/   postgres/   valkey/
+    ports.json   secrets/   certificates/   logs/   run/ (lock, state.json, pids/)
+    nats/   postgres/   valkey/
 
 It is private to its user (0700). The one exception to "nothing outside" is the folder of the
 Postgres socket: a Unix socket path has room for 107 bytes, so below a deep data folder it moves
@@ -59,6 +60,11 @@ class DataFolder:
         free_mb = shutil.disk_usage(self.root).free // 2**20
         if free_mb < FREE_MB_MIN:
             raise refusal.no_space(self.root, free_mb, FREE_MB_MIN)
+
+    def certificates(self) -> Path:
+        """Where the certificates are: `PORTAL_CERTIFICATES`, or below this folder."""
+        named = os.environ.get("PORTAL_CERTIFICATES") or self.root / "certificates"
+        return Path(named).expanduser().resolve()
 
     def log(self, name: str) -> Path:
         """The log of one process."""

@@ -19,7 +19,15 @@ from typing import Any
 
 from bus.credentials import ensure_signing_keys
 from bus.sealing import ensure_master_key
-from deploy.embedded import admin_key, orphans, platform_processes, refusal, servers
+from deploy.embedded import (
+    admin_key,
+    certificates,
+    orphans,
+    platform_processes,
+    refusal,
+    servers,
+)
+from deploy.embedded.certificates import Secured
 from deploy.embedded.folder import DataFolder, write_private
 from deploy.embedded.lock import Lock
 from deploy.embedded.platform_processes import EDGE_PORT, Platform
@@ -42,11 +50,14 @@ class Installation:
         *,
         external: Mapping[str, str],
         platform: Platform | None,
+        tls: bool = False,
     ) -> None:
         self._folder = folder
         self._progress = progress
         self._external = dict(external)
         self._platform = platform
+        self._with_tls = tls
+        self._tls: Secured | None = None
         self._supervisor = Supervisor(folder, progress, self._write_state)
         self._addresses: dict[str, str | None] = {}
         self._started = False
@@ -64,12 +75,15 @@ class Installation:
             loop = asyncio.get_running_loop()
             for number in STOP_SIGNALS:
                 loop.add_signal_handler(number, self._told_to_stop)
+            self._tls = certificates.secured(self._folder) if self._with_tls else None
             starting = asyncio.create_task(self._start(lock))
+            renewing = asyncio.create_task(self._keep_renewed())
             try:
                 await self._until_stopped(starting)
             finally:
-                starting.cancel()
-                await asyncio.gather(starting, return_exceptions=True)
+                for task in (starting, renewing):
+                    task.cancel()
+                await asyncio.gather(starting, renewing, return_exceptions=True)
                 self._progress.settle()
                 self._started = False
                 await self._supervisor.stop()
@@ -86,6 +100,16 @@ class Installation:
         else:
             stop.cancel()
 
+    async def _keep_renewed(self) -> None:
+        """Replace certificates before they end, for as long as this runs."""
+        while self._tls is not None:
+            await asyncio.sleep(certificates.RENEW_EVERY_S)
+            try:
+                if names := self._tls.renew():
+                    self._progress.note("certificates", "renewed", ", ".join(names))
+            except OSError as failed:
+                self._progress.note("certificates", "not renewed", str(failed))
+
     def _told_to_stop(self) -> None:
         if self._stop.is_set():
             self._supervisor.kill()
@@ -100,7 +124,7 @@ class Installation:
         ports = Ports(self._folder.ports, lambda name, text: self._progress.note(name, "", text))
         plan = servers.plan(
             self._folder, ports, set(servers.SERVICES) - set(self._external),
-            durable=True, fixed=True,
+            durable=True, fixed=True, tls=self._tls,
         )  # fmt: skip
         urls = plan.urls | self._external
         self._addresses = {name: servers.without_credentials(url) for name, url in urls.items()}
@@ -126,11 +150,15 @@ class Installation:
     ) -> str | None:
         """Bring database and bus up to date and start the platform; returns a fresh admin key."""
         edge_port = ports.take("edge", usual_edge_port())
-        self._addresses["edge"] = f"http://{LOOPBACK}:{edge_port}"
+        scheme, host = "https" if self._tls else "http", certificates.edge_host()
+        shown = LOOPBACK if host in certificates.EVERYWHERE else host
+        self._addresses["edge"] = f"{scheme}://{shown}:{edge_port}"
         lock.tell(str(self._addresses["edge"]))
         admin, key = admin_key.ensure(self._folder)
         first, _ = admin_key.setup_token(self._folder)
-        environment = platform_processes.surroundings(self._folder, urls, edge_port, admin | first)
+        environment = platform_processes.surroundings(
+            self._folder, urls, edge_port, admin | first, self._tls
+        )
         ensure_signing_keys(self._folder.secrets)  # before two processes would make them
         ensure_master_key(self._folder.secrets)
         async with asyncio.TaskGroup() as preparing:
@@ -140,7 +168,7 @@ class Installation:
         specs = [
             spec
             for program in platform.programs
-            for spec in platform_processes.specs(program, environment, ports, edge_port)
+            for spec in platform_processes.specs(program, environment, ports, edge_port, self._tls)
         ]
         await self._supervisor.start(specs)
         return key
@@ -188,6 +216,7 @@ class Installation:
             "processes": processes,
             "addresses": {name: self._addresses.get(name) for name in ("edge", *servers.SERVICES)},
             "admin_key_file": key_file(self._folder.admin_key),
+            "certificates": str(self._tls.folder.root) if self._tls else None,
             "data": str(self._folder.root),
         }
 

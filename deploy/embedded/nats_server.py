@@ -11,7 +11,9 @@ import signal
 import sysconfig
 from pathlib import Path
 
+from bus.certificate_folder import TRUST
 from deploy.embedded import probes, refusal
+from deploy.embedded.certificates import Secured
 from deploy.embedded.folder import DataFolder, write_private
 from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.spec import Spec
@@ -21,7 +23,7 @@ CONFIGURATION = """\
 server_name: portal
 host: "{host}"
 port: {port}
-http: "{host}:{monitor}"
+{http}: "{host}:{monitor}"
 max_payload: 1MB
 ping_interval: "5s"
 ping_max: 3
@@ -38,10 +40,28 @@ authorization {{
   password: {password}
 }}
 """
+TLS = """\
+tls {{
+  cert_file: {own}
+  key_file: {own}
+  ca_file: {trust}
+  verify: true
+  handshake_first: true
+  min_version: "1.2"
+  timeout: 3
+  cipher_suites: [
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"
+  ]
+}}
+"""
 DURABLE = "  sync_interval: always"
 
 
-def spec(folder: DataFolder, port: int, monitor: int, *, durable: bool) -> Spec:
+def spec(
+    folder: DataFolder, port: int, monitor: int, *, durable: bool, tls: Secured | None = None
+) -> Spec:
     """The server of this data folder."""
     home = folder.of("nats")
     configuration = home / "nats.conf"
@@ -51,25 +71,36 @@ def spec(folder: DataFolder, port: int, monitor: int, *, durable: bool) -> Spec:
             host=LOOPBACK,
             port=port,
             monitor=monitor,
+            http="https" if tls else "http",
             store=json.dumps(str(home)),
             sync=DURABLE if durable else "",
             user=USER,
             password=json.dumps(folder.password("nats")),
-        ),
+        )
+        + mutual_tls(tls),
     )
     return Spec(
         name="nats",
         role="nats",
         command=(binary(), "-c", str(configuration)),
         address=f"{LOOPBACK}:{port}",
-        ready=probes.http(monitor, "/healthz", b"ok"),
+        ready=probes.http(monitor, "/healthz", b"ok", trust=tls.trust if tls else None),
         orphan_signal=signal.SIGTERM,
+        watched=(tls.file("nats"), tls.file(TRUST)) if tls else (),
     )
 
 
-def url(folder: DataFolder, port: int) -> str:
+def mutual_tls(tls: Secured | None) -> str:
+    """The block that lets in only who shows a certificate of ours; it is read again at SIGHUP."""
+    if tls is None:
+        return ""
+    own, trust = json.dumps(str(tls.file("nats"))), json.dumps(str(tls.file(TRUST)))
+    return TLS.format(own=own, trust=trust)
+
+
+def url(folder: DataFolder, port: int, *, tls: Secured | None = None) -> str:
     """How a client gets in."""
-    return f"nats://{USER}:{folder.password('nats')}@{LOOPBACK}:{port}"
+    return f"{'tls' if tls else 'nats'}://{USER}:{folder.password('nats')}@{LOOPBACK}:{port}"
 
 
 def binary() -> str:

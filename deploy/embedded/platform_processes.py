@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deploy.embedded import probes
+from deploy.embedded.certificates import Secured, edge_host
 from deploy.embedded.folder import PROJECT, DataFolder, write_private
 from deploy.embedded.ports import LOOPBACK, Ports
 from deploy.embedded.spec import Once, Spec, module
@@ -51,8 +52,9 @@ def platform(handlers: int) -> Platform:
 
 
 def surroundings(
-    folder: DataFolder, urls: Mapping[str, str], edge_port: int, admin: Mapping[str, str]
-) -> dict[str, str]:
+    folder: DataFolder, urls: Mapping[str, str], edge_port: int, admin: Mapping[str, str],
+    tls: Secured | None = None,
+) -> dict[str, str]:  # fmt: skip
     """The environment of every platform process; writes the secret files that it leads to."""
     for service in SECRET_URLS:
         write_private(folder.secrets / f"portal_{service}_url", urls[service])
@@ -60,10 +62,11 @@ def surroundings(
         "PORTAL_DATA": str(folder.root),
         "PORTAL_SECRETS": str(folder.secrets),
         "PORTAL_OLLAMA_URL": urls["ollama"],
-        "PORTAL_EDGE_HOST": LOOPBACK,
+        "PORTAL_EDGE_HOST": edge_host(),
         "PORTAL_EDGE_PORT": str(edge_port),
         "PYTHONUNBUFFERED": "1",
         **admin,
+        **(tls.environment() if tls else {"PORTAL_TLS": "off"}),
     }
 
 
@@ -73,28 +76,31 @@ def once(program: Program, environment: Mapping[str, str]) -> Once:
 
 
 def specs(
-    program: Program, environment: Mapping[str, str], ports: Ports, edge_port: int
-) -> list[Spec]:
+    program: Program, environment: Mapping[str, str], ports: Ports, edge_port: int,
+    tls: Secured | None = None,
+) -> list[Spec]:  # fmt: skip
     """The processes of one program."""
     names = [f"{program.name}-{number}" for number in range(1, program.copies + 1)]
     return [
-        spec(name, program, environment, ports, edge_port)
+        spec(name, program, environment, ports, edge_port, tls)
         for name in (names if program.copies > 1 else [program.name])
     ]
 
 
 def spec(
-    name: str, program: Program, environment: Mapping[str, str], ports: Ports, edge_port: int
-) -> Spec:
+    name: str, program: Program, environment: Mapping[str, str], ports: Ports, edge_port: int,
+    tls: Secured | None,
+) -> Spec:  # fmt: skip
     """One process; its private health port says whether it is ready and whether it lives."""
     health = ports.take(f"{name}.health", 0)
+    trust = tls.trust if tls else None
     return Spec(
         name=name,
         role=program.name,
         command=program.command,
         address=f"{LOOPBACK}:{edge_port if program.name == 'edge' else health}",
-        ready=probes.http(health, "/health/ready"),
-        alive=probes.http(health, "/health/live"),
+        ready=probes.http(health, "/health/ready", trust=trust),
+        alive=probes.http(health, "/health/live", trust=trust),
         environment={**environment, "PORTAL_HEALTH_PORT": str(health)},
         folder=PROJECT,
         start_s_max=START_S_MAX,

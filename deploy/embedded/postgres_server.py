@@ -24,6 +24,7 @@ from pathlib import Path
 import asyncpg
 
 from deploy.embedded import refusal
+from deploy.embedded.certificates import Secured
 from deploy.embedded.folder import DataFolder, nobody_uid, write_private
 from deploy.embedded.launch import run_to_end, tail
 from deploy.embedded.ports import LOOPBACK
@@ -85,12 +86,15 @@ class RunAs:
 class Postgres:
     """One data folder's database server."""
 
-    def __init__(self, folder: DataFolder, port: int, *, durable: bool) -> None:
+    def __init__(
+        self, folder: DataFolder, port: int, *, durable: bool, tls: Secured | None = None
+    ) -> None:
         self._folder = folder
         self._home = folder.of("postgres")
         self._data = self._home / "data"
         self._port = port
         self._durable = durable
+        self._tls = tls
         self._bin = programs()
         self._run_as = run_as(self._bin)
 
@@ -103,7 +107,8 @@ class Postgres:
         self._check_version()
         sockets = self._folder.socket_folder()
         own = {
-            "listen_addresses": LOOPBACK,
+            # The wheel knows no TLS: with it only a door reaches the private socket.
+            "listen_addresses": "" if self._tls else LOOPBACK,
             "port": str(self._port),
             "unix_socket_directories": str(sockets),
             "extension_control_path": f"$system:{OWN_EXTENSIONS}",
@@ -130,6 +135,11 @@ class Postgres:
         """How a client gets in; the owner of the database unless said otherwise."""
         password = self._folder.password("postgres" if user == SUPERUSER else "portal_role")
         return f"postgresql://{user}:{password}@{LOOPBACK}:{self._port}/{database}"
+
+    @property
+    def door(self) -> Path:
+        """Its private socket."""
+        return self._folder.socket_folder() / f".s.PGSQL.{self._port}"
 
     def _program(self, name: str) -> tuple[str, ...]:
         return (*self._run_as.prefix, str(self._bin / name))
@@ -183,7 +193,9 @@ class Postgres:
 
     async def _ask(self, database: str, statement: str) -> object:
         """Run one statement as the superuser and return its first value."""
-        connection = await asyncpg.connect(self.url(SUPERUSER, database), timeout=PROBE_S_MAX)
+        way = {"host": str(self.door.parent), "port": self._port} if self._tls else {}
+        url = self.url(SUPERUSER, database)
+        connection = await asyncpg.connect(url, timeout=PROBE_S_MAX, **way)
         try:
             return await connection.fetchval(statement, timeout=STATEMENT_S_MAX)
         finally:

@@ -6,22 +6,25 @@
     redis       valkey      redis://
     ollama      models      http://
 
+With TLS the schemes are tls, rediss and https, and a process more stands before two of them.
 The supervisor and the test servers are made from the same plan.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from deploy.embedded import models, nats_server, refusal, valkey_server
-from deploy.embedded.folder import DataFolder
-from deploy.embedded.ports import Ports
+from deploy.embedded import models, nats_server, probes, refusal, valkey_server
+from deploy.embedded.certificates import Secured
+from deploy.embedded.folder import PROJECT, DataFolder
+from deploy.embedded.ports import LOOPBACK, Ports
 from deploy.embedded.postgres_server import Postgres
-from deploy.embedded.spec import Spec
+from deploy.embedded.spec import Spec, module
 
 USUAL_PORTS = {"nats": 4222, "postgres": 5432, "redis": 6379, "ollama": 11434}
 SERVICES = tuple(USUAL_PORTS)
 NATS_MONITOR_PORT = 8222
+DOORS = {"postgres": "postgres", "valkey": "redis"}  # whose wheel knows no TLS, and its service
 SCHEMES = {
     "nats": "nats",
     "tls": "nats",
@@ -43,8 +46,9 @@ class Plan:
 
 
 def plan(
-    folder: DataFolder, ports: Ports, want: Collection[str], *, durable: bool, fixed: bool
-) -> Plan:
+    folder: DataFolder, ports: Ports, want: Collection[str], *, durable: bool, fixed: bool,
+    tls: Secured | None = None,
+) -> Plan:  # fmt: skip
     """The servers of the wanted services; `fixed` prefers their usual ports.
 
     Raises:
@@ -56,19 +60,43 @@ def plan(
     taken = {name: ports.take(name, usual[name]) for name in SERVICES if name in want}
     if "nats" in taken:
         monitor = ports.take("nats.monitor", NATS_MONITOR_PORT if fixed else 0)
-        specs.append(nats_server.spec(folder, taken["nats"], monitor, durable=durable))
-        urls["nats"] = nats_server.url(folder, taken["nats"])
+        specs.append(nats_server.spec(folder, taken["nats"], monitor, durable=durable, tls=tls))
+        urls["nats"] = nats_server.url(folder, taken["nats"], tls=tls)
     if "postgres" in taken:
-        postgres = Postgres(folder, taken["postgres"], durable=durable)
+        postgres = Postgres(folder, taken["postgres"], durable=durable, tls=tls)
         specs.append(postgres.spec())
         urls["postgres"] = postgres.url()
     if "redis" in taken:
-        specs.append(valkey_server.spec(folder, taken["redis"], durable=durable))
-        urls["redis"] = valkey_server.url(folder, taken["redis"])
+        specs.append(valkey_server.spec(folder, taken["redis"], durable=durable, tls=tls))
+        urls["redis"] = valkey_server.url(folder, taken["redis"], tls=tls)
     if "ollama" in taken:
-        specs.append(models.spec(taken["ollama"]))
-        urls["ollama"] = models.url(taken["ollama"])
+        specs.append(models.spec(taken["ollama"], tls=tls))
+        urls["ollama"] = models.url(taken["ollama"], tls=tls)
+    if tls is not None and {"postgres", "redis"} & set(taken):
+        specs.append(doors(folder, taken, tls))
     return Plan(tuple(specs), urls)
+
+
+def doors(folder: DataFolder, taken: Mapping[str, int], tls: Secured) -> Spec:
+    """The process that speaks TLS for the servers whose wheels do not."""
+    sockets = folder.socket_folder()
+    ports = {server: taken[name] for server, name in DOORS.items() if name in taken}
+    behind = {"postgres": f".s.PGSQL.{ports.get('postgres')}", "valkey": valkey_server.SOCKET}
+    wanted = [
+        word
+        for server, port in ports.items()
+        for word in (f"--{server}", str(port), str(sockets / behind[server]))
+    ]
+    return Spec(
+        name="tls-doors",
+        role="tls-doors",
+        command=module(
+            "deploy.embedded.tls_doors", "--certificates", str(tls.folder.root), *wanted
+        ),
+        address=" ".join(f"{LOOPBACK}:{port}" for port in ports.values()),
+        ready=probes.every(*(probes.listens(port) for port in ports.values())),
+        folder=PROJECT,
+    )
 
 
 def external(urls: Sequence[str]) -> dict[str, str]:

@@ -3,7 +3,8 @@
 A probe returns when all is well and raises `NotReady`, `OSError` or `TimeoutError` when not.
 `ready` says that the process can be used, `alive` that it need not be restarted: a handlers
 process whose database is gone is not ready but alive. `prepare` runs before the first start,
-`provision` once it is ready and before anybody is told so.
+`provision` once it is ready and before anybody is told so. When one of the `watched` files
+changes it gets `reload_signal`.
 """
 
 import signal
@@ -42,6 +43,8 @@ class Spec:
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     orphan_signal: signal.Signals = signal.SIGKILL
+    watched: tuple[Path, ...] = ()
+    reload_signal: signal.Signals = signal.SIGHUP
     start_s_max: float = 60.0
     grace_s: float = 10.0
 

@@ -1,7 +1,7 @@
 """Starts processes together, keeps them, and stops them in order.
 
 It knows specs and nothing of what they are for. Stopping goes by role, the ones that use others
-first: edge, handlers, models, valkey, nats, postgres; roles it has never heard of stop first.
+first: edge, handlers, models, doors, valkey, nats, postgres; roles it does not know stop first.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from deploy.embedded.launch import run_to_end, tail
 from deploy.embedded.progress import Progress
 from deploy.embedded.spec import Once, Spec
 
-STOP_ORDER = ("edge", "handlers", "models", "valkey", "nats", "postgres")
+STOP_ORDER = ("edge", "handlers", "models", "tls-doors", "valkey", "nats", "postgres")
 
 
 class Supervisor:

@@ -8,16 +8,17 @@ writes are refused rather than keys dropped, because a denied token is a key too
 import importlib
 import json
 import signal
+from pathlib import Path
 from typing import Final
 
 from deploy.embedded import probes, refusal
+from deploy.embedded.certificates import Secured
 from deploy.embedded.folder import DataFolder, write_private
 from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.spec import Spec
 
 CONFIGURATION = """\
-bind {host}
-port {port}
+{listen}
 dir {home}
 requirepass {password}
 protected-mode yes
@@ -26,11 +27,12 @@ maxmemory 512mb
 maxmemory-policy noeviction
 {persistence}
 """
+SOCKET = "valkey.sock"
 DURABLE: Final = "save 900 1\nsave 300 10\nsave 60 10000\nappendonly yes\nappendfsync everysec"
 FORGETFUL: Final = 'save ""\nappendonly no'
 
 
-def spec(folder: DataFolder, port: int, *, durable: bool) -> Spec:
+def spec(folder: DataFolder, port: int, *, durable: bool, tls: Secured | None = None) -> Spec:
     """The server of this data folder."""
     home = folder.of("valkey")
     configuration = home / "valkey.conf"
@@ -38,8 +40,7 @@ def spec(folder: DataFolder, port: int, *, durable: bool) -> Spec:
     write_private(
         configuration,
         CONFIGURATION.format(
-            host=LOOPBACK,
-            port=port,
+            listen=listening(folder, port, tls),
             home=json.dumps(str(home)),
             password=password,
             persistence=DURABLE if durable else FORGETFUL,
@@ -50,14 +51,26 @@ def spec(folder: DataFolder, port: int, *, durable: bool) -> Spec:
         role="valkey",
         command=(binary(), str(configuration)),
         address=f"{LOOPBACK}:{port}",
-        ready=probes.valkey(port, password),
+        ready=probes.valkey(port, password, tls.trust if tls else None),
         orphan_signal=signal.SIGTERM,
     )
 
 
-def url(folder: DataFolder, port: int) -> str:
+def listening(folder: DataFolder, port: int, tls: Secured | None) -> str:
+    """Where it listens; the wheel knows no TLS, so with it only a door reaches its socket."""
+    if tls is None:
+        return f"bind {LOOPBACK}\nport {port}"
+    return f"port 0\nunixsocket {json.dumps(str(door(folder)))}\nunixsocketperm 700"
+
+
+def door(folder: DataFolder) -> Path:
+    """Its private socket."""
+    return folder.socket_folder() / SOCKET
+
+
+def url(folder: DataFolder, port: int, *, tls: Secured | None = None) -> str:
     """How a client gets in."""
-    return f"redis://:{folder.password('valkey')}@{LOOPBACK}:{port}/0"
+    return f"{'rediss' if tls else 'redis'}://:{folder.password('valkey')}@{LOOPBACK}:{port}/0"
 
 
 def binary() -> str:

@@ -6,6 +6,7 @@ that says it may pass; nothing else ever is.
 
 import asyncio
 import json
+import ssl
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -93,7 +94,9 @@ class Door:
         if place.key:
             headers["authorization"] = f"Bearer {place.key}"
         timeout = httpx2.Timeout(SLACK_S, connect=CONNECT_S_MAX)
-        self._client = httpx2.AsyncClient(base_url=place.url, headers=headers, timeout=timeout)
+        self._client = httpx2.AsyncClient(
+            base_url=place.url, headers=headers, timeout=timeout, verify=verifying(place)
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -192,6 +195,15 @@ class Door:
         kind = NotRunning if isinstance(broken, httpx2.ConnectError) else BrokenOff
         reason = str(broken) or type(broken).__name__
         return kind(f"{self.place.url} does not answer: {reason}")
+
+
+def verifying(place: Place) -> ssl.SSLContext | bool:
+    """Who may be the edge: made only for https, because reading the authorities takes a while."""
+    if place.trust is None or not place.url.startswith("https"):
+        return True
+    from bus.tls import asking_with
+
+    return asking_with(place.trust, public=True)
 
 
 def reply_of(response: httpx2.Response) -> Any:

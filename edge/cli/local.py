@@ -18,6 +18,7 @@ def up(arguments: argparse.Namespace) -> int:
         external=arguments.external,
         handlers=arguments.handlers,
         as_json=arguments.json,
+        tls=arguments.tls,
     )
 
 
@@ -55,6 +56,8 @@ def on_the_servers(verb: str, *, as_json: bool) -> int:
     environment = dict(os.environ)
     if state:
         environment |= {"PORTAL_DATA": str(data.root), "PORTAL_SECRETS": str(data.secrets)}
+        if state.get("certificates"):
+            environment |= {"PORTAL_TLS": "on", "PORTAL_CERTIFICATES": state["certificates"]}
         environment["PORTAL_OLLAMA_URL"] = (state.get("addresses") or {}).get("ollama") or ""
     elif "PORTAL_NATS_URL" not in os.environ:
         print("nothing runs here: start it with `make run` or `portal up`", file=sys.stderr)

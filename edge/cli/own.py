@@ -44,6 +44,7 @@ def up_options(parser: argparse.ArgumentParser) -> None:
         help="use this server instead of an own one; may be given several times",
     )  # fmt: skip
     parser.add_argument("--handlers", type=int, default=1, help="number of handlers processes")
+    parser.add_argument("--tls", action="store_true", help="TLS on every port")
 
 
 def logs_options(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +126,35 @@ def show_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID")
 
 
-GROUPS = {"prove": "Proofs: provoke a fault and check that nothing was done twice."}
+def host_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal certificates init`."""
+    add_common(parser)
+    parser.add_argument(
+        "--host", action="append", default=[], metavar="NAME",
+        help="a name or address that others connect to; may be given several times",
+    )  # fmt: skip
+
+
+def issue_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal certificates issue`."""
+    host_options(parser)
+    parser.add_argument("roles", nargs="+", metavar="ROLE", help="such as nats, edge, postgres")
+
+
+def rotate_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal certificates rotate`."""
+    add_common(parser)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--authority", action="store_true", help="replace the authority too")
+    which.add_argument(
+        "--retire", action="store_true", help="end the trust in the authority before this one"
+    )
+
+
+GROUPS = {
+    "prove": "Proofs: provoke a fault and check that nothing was done twice.",
+    "certificates": "Certificates: who this installation is, on every port.",
+}
 
 COMMANDS = (
     Own(
@@ -147,6 +176,22 @@ COMMANDS = (
     Own(
         ("completion",), "Print the completion script of a shell.",
         "edge.cli.completion:run", shell_option, asks=False,
+    ),
+    Own(
+        ("certificates", "init"), "Make the authority and a certificate for each role.",
+        "edge.cli.certificates:init", host_options, asks=False,
+    ),
+    Own(
+        ("certificates", "issue"), "Make new keys and certificates for some roles.",
+        "edge.cli.certificates:issue", issue_options, asks=False,
+    ),
+    Own(
+        ("certificates", "rotate"), "Replace every key and certificate, while all runs.",
+        "edge.cli.certificates:rotate", rotate_options, asks=False,
+    ),
+    Own(
+        ("certificates", "status"), "Show how long each certificate is good.",
+        "edge.cli.certificates:status", asks=False,
     ),
     Own(
         ("prove", "crash"),

@@ -23,10 +23,11 @@ class BrokenOff(NotRunning):
 
 @dataclass(frozen=True)
 class Place:
-    """An edge and the credential for it."""
+    """An edge, the credential for it, and the file of whom to trust that it is one."""
 
     url: str
     key: str | None
+    trust: Path | None = None
 
 
 def find() -> Place:
@@ -38,7 +39,14 @@ def find() -> Place:
     url = os.environ.get("PORTAL_URL") or (installation().get("addresses") or {}).get("edge")
     if not url:
         raise NotRunning("nothing runs here")
-    return Place(url.rstrip("/"), os.environ.get("PORTAL_API_KEY") or admin_key())
+    key = os.environ.get("PORTAL_API_KEY") or admin_key()
+    return Place(url.rstrip("/"), key, trust())
+
+
+def trust() -> Path | None:
+    """Whom to trust besides the system's authorities: those of this machine's installation."""
+    path = folder.chosen().certificates() / "ca.pem"
+    return path if path.is_file() else None
 
 
 def installation() -> dict[str, Any]:

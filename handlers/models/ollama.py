@@ -8,6 +8,7 @@ a stream early closes its connection, which makes the server stop computing.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
@@ -19,6 +20,8 @@ import httpx
 from ollama import AsyncClient, ResponseError
 from pydantic import ValidationError
 
+from bus import tls
+from bus.settings import Settings
 from handlers.models import forms, rules
 from schemas.contract import Json, Problem
 from schemas.models import ContextExceeded, GenerateText, Model, ModelUnknown
@@ -52,7 +55,7 @@ class Said:
 class Provider:
     """One model server, as seen from one event loop."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, verify: ssl.SSLContext | None) -> None:
         self.url = url
         # No connection is kept: they are local and cheap, and a kept one may be dead.
         self._client = AsyncClient(
@@ -60,6 +63,7 @@ class Provider:
             timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=0),
             trust_env=False,
+            verify=verify or True,
         )
         self._chats = asyncio.Semaphore(CHATS_MAX)
         self._described: tuple[float, tuple[Model, ...]] = (0.0, ())
@@ -145,12 +149,13 @@ class Provider:
 _providers: WeakKeyDictionary[asyncio.AbstractEventLoop, Provider] = WeakKeyDictionary()
 
 
-def provider(url: str) -> Provider:
+def provider(settings: Settings) -> Provider:
     """The provider of the running event loop."""
+    url = settings.ollama_url
     loop = asyncio.get_running_loop()
     known = _providers.get(loop)
     if known is None or known.url != url:
-        known = _providers[loop] = Provider(url)
+        known = _providers[loop] = Provider(url, tls.asking(settings, public=True))
     return known
 
 

@@ -67,7 +67,7 @@ async def generate(command: GenerateText, ctx: Context) -> Generation:
     """Ask the model until its answer fits, count it once, answer."""
     started = time.monotonic()
     form = form_of(command)
-    server = provider(ctx.settings.ollama_url)
+    server = provider(ctx.settings)
     model = command.model or ctx.settings.chat_model
     options = await options_for(model, command, server, ctx)
     async with server.place():
@@ -145,7 +145,7 @@ async def fitting_answer(
 async def ask(model: str, command: GenerateText, options: Json, form: Form, ctx: Context) -> Said:
     """One attempt; free text is shown as it comes, any other only once it is known to fit."""
     shown, said = 0, Said()
-    server = provider(ctx.settings.ollama_url)
+    server = provider(ctx.settings)
     async with aclosing(server.chat(model, command, options)) as growing:
         async for said in growing:
             if form.free and ctx.lane is not None and len(said.text) > shown:
@@ -195,7 +195,7 @@ async def embed(command: EmbedTexts, ctx: Context) -> Vectors:
     """Ask in batches, pad, count."""
     started = time.monotonic()
     model = command.model or ctx.settings.embedding_model
-    native, tokens = await provider(ctx.settings.ollama_url).embed(model, command.texts)
+    native, tokens = await provider(ctx.settings).embed(model, command.texts)
     vectors = Vectors(model=model, dimensions=len(native[0]), vectors=rules.padded(native))
     duration_ms = int((time.monotonic() - started) * 1000)
     async with ctx.transaction() as tx:
@@ -210,7 +210,7 @@ async def embed(command: EmbedTexts, ctx: Context) -> Vectors:
 @service.handles(models.listing)
 async def listing(_: ListModels, ctx: Context) -> Page[Model]:
     """What the server has."""
-    server = provider(ctx.settings.ollama_url)
+    server = provider(ctx.settings)
     return Page[Model](
         items=await server.models(ctx.settings.chat_model, ctx.settings.embedding_model)
     )
@@ -219,7 +219,7 @@ async def listing(_: ListModels, ctx: Context) -> Page[Model]:
 @service.handles(models.get)
 async def get(command: GetModel, ctx: Context) -> Model:
     """One of them."""
-    found = await described(command.name, provider(ctx.settings.ollama_url), ctx)
+    found = await described(command.name, provider(ctx.settings), ctx)
     if found is None:
         raise NotFound(name=command.name)
     return found
@@ -237,4 +237,4 @@ async def usage(command: ReportUsage, ctx: Context) -> Usage:
 @service.starts
 async def open_provider(ctx: Context) -> None:
     """Make the client now: reading its certificates would hold up the event loop later."""
-    provider(ctx.settings.ollama_url)
+    provider(ctx.settings)

@@ -10,10 +10,12 @@ import os
 import socket
 import sys
 import time
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
+from bus.tls import is_loopback, serving_from
 from deploy.embedded.model_server.app import ModelServer
 from deploy.embedded.model_server.embedder import Embedder
 from deploy.embedded.model_server.engine import ChatEngine
@@ -62,7 +64,8 @@ def main() -> int:
     say("loading", model=EMBEDDING.name, bytes=weights[1].size_bytes)
     embedder = Embedder(weights[1].path)
     vocabulary()
-    address = f"http://{asked.host}:{listener.getsockname()[1]}"
+    scheme = "https" if asked.certificate else "http"
+    address = f"{scheme}://{asked.host}:{listener.getsockname()[1]}"
     say(
         "ready",
         address=address,
@@ -70,7 +73,7 @@ def main() -> int:
         pid=os.getpid(),
     )
     app = ModelServer(weights, engine, embedder).app()
-    _Server(_config(app), engine).run(sockets=[listener])
+    _Server(_config(app, asked.certificate), engine).run(sockets=[listener])
     say("stopped")
     return 0
 
@@ -79,7 +82,11 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.embedded.model_server")
     parser.add_argument("--port", type=_port, required=True, help="0 takes any free port")
     parser.add_argument("--host", default="127.0.0.1")
-    return parser.parse_args()
+    parser.add_argument("--certificate", type=Path, help="key and certificate: serve over TLS")
+    asked = parser.parse_args()
+    if asked.certificate is None and not is_loopback(asked.host):
+        parser.error(f"would listen on {asked.host} in plain text: give a --certificate")
+    return asked
 
 
 def _port(text: str) -> int:
@@ -98,7 +105,8 @@ def _claim(host: str, port: int) -> socket.socket:
     return claimed
 
 
-def _config(app: object) -> uvicorn.Config:
+def _config(app: object, certificate: Path | None) -> uvicorn.Config:
+    context = serving_from(certificate) if certificate else None
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         lifespan="off",
@@ -107,6 +115,7 @@ def _config(app: object) -> uvicorn.Config:
         limit_concurrency=CONNECTIONS_MAX,
         timeout_graceful_shutdown=DRAIN_S,
         server_header=False,
+        ssl_context_factory=(lambda *_: context) if context else None,
     )
 
 
