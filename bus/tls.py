@@ -8,7 +8,6 @@ replaced under load, and what is connected stays so. TLS 1.2 with forward secrec
 """
 
 import ipaddress
-import logging
 import ssl
 import sys
 from collections.abc import Callable, Iterable
@@ -142,13 +141,10 @@ def nats_options(settings: Settings, role: str) -> dict[str, Any]:
     context = asking(settings, role)
     if context is None:
         return {}
-    logging.getLogger("asyncio").addFilter(says_something)
+    from bus import handshake  # nats-py is not needed by all who come here
+
+    handshake.install()
     return {"tls": context, "tls_handshake_first": True}
-
-
-def says_something(line: logging.LogRecord) -> bool:
-    """nats-py ends a TLS connection as if it were plain, which asyncio remarks upon each time."""
-    return "eof_received() has no effect" not in line.getMessage()
 
 
 def postgres_options(settings: Settings) -> dict[str, Any]:

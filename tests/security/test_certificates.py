@@ -37,7 +37,8 @@ def shake_hands(
                 end.do_handshake()
             except ssl.SSLWantReadError:
                 continue
-    assert at_client.cipher() and at_server.cipher()
+    assert at_client.cipher()
+    assert at_server.cipher()
     return at_client
 
 
@@ -76,7 +77,7 @@ def test_a_certificate_of_another_authority_is_refused(folder, tmp_path):
     other = CertificateFolder(tmp_path / "other")
     other.init([], NOW)
 
-    with pytest.raises(ssl.SSLCertVerificationError, match="self-signed|issuer"):
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"self-signed|issuer"):
         shake_hands(serving_from(other.of("edge")), asking_with(folder.of("ca")))
 
 
