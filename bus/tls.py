@@ -79,15 +79,15 @@ def stamp(file: Path) -> object:
     return seen.st_ino, seen.st_mtime_ns, seen.st_size
 
 
-def serving_from(file: Path) -> Fresh:
-    """What a port shows: one PEM file with its key and certificates."""
+def serving_from(*files: Path) -> Fresh:
+    """What a port shows: the first of these PEM files that is there, with key and certificates."""
 
     def make() -> ssl.SSLContext:
         context = hardened(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-        context.load_cert_chain(file)
+        context.load_cert_chain(next((file for file in files if file.exists()), files[-1]))
         return context
 
-    return Fresh.of(ssl.PROTOCOL_TLS_SERVER, [file], make)
+    return Fresh.of(ssl.PROTOCOL_TLS_SERVER, files, make)
 
 
 def asking_with(trust: Path, own: Path | None = None, *, public: bool = False) -> Fresh:
@@ -122,9 +122,8 @@ def serving(settings: Settings, role: str) -> dict[str, Any]:
     if settings.tls == "off":
         return {}
     found = folder(settings)
-    public = found.of(PUBLIC)
-    file = public if role == "edge" and public.exists() else found.of(role)
-    context = serving_from(file)
+    public = [found.of(PUBLIC)] if role == "edge" else []
+    context = serving_from(*public, found.of(role))
     return {"ssl_context_factory": lambda *_: context}
 
 

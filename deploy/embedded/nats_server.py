@@ -2,7 +2,8 @@
 
 The configuration file is written anew at each start; what lasts is the store and the password.
 `sync_interval: always` makes an acknowledged message safe against power loss, not only against a
-crash (design §12, trap 11).
+crash (design §12, trap 11). The user stands in a list, because a single one is thrown out by the
+server at every reload.
 """
 
 import json
@@ -36,8 +37,7 @@ jetstream {{
 {sync}
 }}
 authorization {{
-  user: {user}
-  password: {password}
+  users: [ {{ user: {user}, password: {password} }} ]
 }}
 """
 TLS = """\
@@ -77,7 +77,7 @@ def spec(
             user=USER,
             password=json.dumps(folder.password("nats")),
         )
-        + mutual_tls(tls),
+        + (mutual_tls(tls.file("nats"), tls.file(TRUST)) if tls else ""),
     )
     return Spec(
         name="nats",
@@ -90,12 +90,9 @@ def spec(
     )
 
 
-def mutual_tls(tls: Secured | None) -> str:
+def mutual_tls(own: Path, trust: Path) -> str:
     """The block that lets in only who shows a certificate of ours; it is read again at SIGHUP."""
-    if tls is None:
-        return ""
-    own, trust = json.dumps(str(tls.file("nats"))), json.dumps(str(tls.file(TRUST)))
-    return TLS.format(own=own, trust=trust)
+    return TLS.format(own=json.dumps(str(own)), trust=json.dumps(str(trust)))
 
 
 def url(folder: DataFolder, port: int, *, tls: Secured | None = None) -> str:

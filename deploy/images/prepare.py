@@ -1,8 +1,9 @@
 """`python -m deploy.images.prepare`: the secrets of a compose installation, made once.
 
-Passwords, the URLs that hold them, server configurations, signing keys and the first admin key are
-written as files into the folder `PORTAL_SECRETS`, which all services mount. What is there stays,
-so it may run at every start; it never prints a secret except the admin key when it makes it.
+Passwords, the URLs that hold them, server configurations, signing keys, certificates and the first
+admin key are written as files into the folder `PORTAL_SECRETS`, which all services mount. What is
+there stays, so it may run at every start; only a certificate that is due is replaced. It never
+prints a secret except the admin key when it makes it.
 """
 
 import os
@@ -10,10 +11,15 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from bus import credentials
+from bus import certificates, credentials
+from bus.certificate_folder import CertificateFolder, load
+from bus.clock import Clock
+from deploy.embedded.nats_server import mutual_tls
 
 PASSWORD_BYTES = 24
 SERVERS = ("nats", "postgres", "valkey")
+NAMED = (*SERVERS, "edge")  # roles that are reached by the name of their service
+CERTIFICATES = Path("/run/portal/certificates")  # as every container sees them
 
 
 def main() -> None:
@@ -27,6 +33,7 @@ def main() -> None:
     for name, text in texts(passwords).items():
         write_once(folder / name, text)
     credentials.ensure_signing_keys(folder)
+    certify(CertificateFolder(folder / CERTIFICATES.name))
     admin_key(folder)
 
 
@@ -42,21 +49,33 @@ def write_once(path: Path, text: str) -> None:
         credentials.write_secret(path, text.encode())
 
 
+def certify(found: CertificateFolder) -> None:
+    """A certificate for each role, and each server's own name in its own."""
+    at = Clock().now()
+    found.init([], at)
+    found.renew(at)
+    for role in NAMED:
+        if found.own and role not in certificates.hosts_of(load(found.of(role))[0]):
+            found.issue([role], [role], at)
+
+
 def texts(passwords: dict[str, str]) -> dict[str, str]:
     """Addresses for the platform and configurations for the servers."""
     return {
-        "portal_nats_url": f"nats://portal:{passwords['nats']}@nats:4222",
+        "portal_nats_url": f"tls://portal:{passwords['nats']}@nats:4222",
         "portal_postgres_url": f"postgresql://portal:{passwords['postgres']}@postgres:5432/portal",
-        "portal_redis_url": f"redis://:{passwords['valkey']}@valkey:6379/0",
-        "nats.conf": NATS.format(password=passwords["nats"]),
+        "portal_redis_url": f"rediss://:{passwords['valkey']}@valkey:6379/0",
+        "nats.conf": NATS.format(password=passwords["nats"])
+        + mutual_tls(CERTIFICATES / "nats.pem", CERTIFICATES / "ca.pem"),
         "valkey.conf": VALKEY.format(password=passwords["valkey"]),
+        "pg_hba.conf": PG_HBA,
     }
 
 
 NATS = """\
 server_name: portal
 port: 4222
-http: 8222
+https: 8222
 max_payload: 1MB
 jetstream {{
   store_dir: "/data"
@@ -64,18 +83,29 @@ jetstream {{
   sync_interval: always
 }}
 authorization {{
-  user: portal
-  password: "{password}"
+  users: [ {{ user: portal, password: "{password}" }} ]
 }}
 """
 VALKEY = """\
 bind 0.0.0.0
-port 6379
+port 0
+tls-port 6379
+tls-cert-file /run/tls/valkey.pem
+tls-key-file /run/tls/valkey.pem
+tls-ca-cert-file /run/tls/ca.pem
+tls-auth-clients no
+tls-protocols "TLSv1.2 TLSv1.3"
+tls-ciphers ECDHE+AESGCM:ECDHE+CHACHA20
+tls-prefer-server-ciphers yes
 requirepass {password}
 dir /data
 appendonly yes
 save 300 100
 maxmemory 192mb
+"""
+PG_HBA = """\
+local   all all     scram-sha-256
+hostssl all all all scram-sha-256
 """
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import httpx2
 
@@ -104,6 +105,14 @@ class Installation:
             verify=asking_with(self.certificates.of("ca")),
             timeout=20,
         )
+
+    def on_the_bus(self) -> dict[str, int]:
+        """The NATS connection of each long-running process; another number is another connection."""
+        trust = asking_with(self.certificates.of("ca"))
+        port = self.ports()["nats.monitor"]
+        with urlopen(f"https://127.0.0.1:{port}/connz", context=trust, timeout=SOCKET_S) as answer:
+            found = json.load(answer)["connections"]
+        return {one["name"]: one["cid"] for one in found if one["name"] in ("edge", "handlers")}
 
     def shown(self, name: str) -> bytes:
         """The certificate that a port shows now."""

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from bus import certificates
 from bus.certificate_folder import CertificateFolder, NoAuthority, load
 from bus.certificates import ROLES
-from bus.tls import asking_with, serving_from
+from bus.settings import Settings
+from bus.tls import asking_with, serving, serving_from
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -132,6 +133,20 @@ def test_a_damaged_file_leaves_the_last_good_certificate_in_force(folder):
     shown = shake_hands(server, client).getpeercert(binary_form=True)
 
     assert x509.load_der_x509_certificate(shown).serial_number == good
+
+
+def test_a_public_certificate_is_shown_from_the_moment_it_is_there(folder, tmp_path):
+    other = CertificateFolder(tmp_path / "other")
+    other.init([], NOW)
+    settings = Settings(
+        tls="on", certificates=folder.root, nats_url="tls://x", redis_url="rediss://x"
+    )
+    server = serving(settings, "edge")["ssl_context_factory"]()
+    shake_hands(server, asking_with(folder.of("ca")))
+    folder.of("public").write_bytes(other.of("edge").read_bytes())
+
+    shake_hands(server, asking_with(other.of("ca")))
+    assert "public" in [one.name for one in folder.standings(NOW)]
 
 
 def test_a_new_authority_is_trusted_by_those_who_know_only_the_old_one_and_the_other_way(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bus import certificate_folder, certificates
 from deploy.images import prepare
 from tests.tidy import mentions, project
 
@@ -103,18 +104,52 @@ def test_the_image_is_built_in_two_stages_from_what_is_there_and_ends_as_a_user(
     assert "--require-hashes" in DOCKERFILE
 
 
+def read_all(folder):
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
 def test_the_secrets_are_made_once_and_readable_by_their_owner_only(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PORTAL_SECRETS", str(tmp_path))
     prepare.main()
-    first = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    first = read_all(tmp_path)
     shown = capsys.readouterr().out
     prepare.main()
 
-    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == first
-    assert {file.stat().st_mode & 0o077 for file in tmp_path.iterdir()} == {0}
+    assert read_all(tmp_path) == first
+    assert {file.stat().st_mode & 0o077 for file in tmp_path.rglob("*")} == {0}
     assert first["admin.key"].decode() in shown
     assert capsys.readouterr().out == ""
     assert {"portal_nats_url", "portal_postgres_url", "portal_redis_url"} <= set(first)
+
+
+def test_every_server_shows_a_certificate_with_its_own_name_and_no_other_service(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PORTAL_SECRETS", str(tmp_path))
+    prepare.main()
+    for role in prepare.NAMED:
+        [leaf] = certificate_folder.load(tmp_path / "certificates" / f"{role}.pem")
+        hosts = set(certificates.hosts_of(leaf))
+        assert hosts - set(certificates.LOCAL_HOSTS) == {role}
+
+
+def test_every_port_speaks_tls():
+    environment = SERVICES["edge"]["environment"]
+    written = prepare.texts(dict.fromkeys(prepare.SERVERS, "x"))
+    postgres = SERVICES["postgres"]["command"]
+
+    assert environment["PORTAL_TLS"] == "on"
+    assert environment["PORTAL_CERTIFICATES"] == str(prepare.CERTIFICATES)
+    assert "-cssl=on" in postgres
+    assert "\nhost " not in written["pg_hba.conf"]
+    assert "\nport 0\n" in written["valkey.conf"]
+    assert "verify: true" in written["nats.conf"]
+    assert written["portal_nats_url"].startswith("tls://")
+    assert written["portal_redis_url"].startswith("rediss://")
 
 
 def test_a_setting_that_prepare_writes_is_one():
