@@ -7,6 +7,7 @@ in `secrets/setup.token`, and shown at every start until it was used.
 
 import json
 import secrets
+import ssl
 
 from bus import credentials
 from deploy.embedded import probes
@@ -32,11 +33,13 @@ def setup_token(folder: DataFolder) -> tuple[dict[str, str], str]:
     return {"PORTAL_BOOTSTRAP_SETUP_HASH": credentials.hash_secret(token)}, token
 
 
-async def unused_setup_token(folder: DataFolder, edge_port: int) -> str | None:
+async def unused_setup_token(
+    folder: DataFolder, edge_port: int, trust: ssl.SSLContext | None
+) -> str | None:
     """The set-up token, if the first user is still to be created with it."""
     try:
-        state = json.loads(await probes.get(edge_port, "/api/v1/auth/setup"))
-    except (NotReady, OSError, ValueError, TimeoutError):
+        state = json.loads(await probes.get(edge_port, "/api/v1/auth/setup", trust))
+    except (NotReady, OSError, EOFError, ValueError, TimeoutError):
         return None
     return setup_token(folder)[1] if state["needed"] else None
 

@@ -17,7 +17,7 @@ from deploy.embedded.folder import DataFolder
 from deploy.embedded.ports import LOOPBACK
 
 RENEW_EVERY_S = 3600.0
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 # nosec B104
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,14 @@ class Secured:
         """The key and certificate of a role."""
         return self.folder.of(role)
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, edge_port: int) -> dict[str, str]:
         """What every process is told of it."""
-        return {"PORTAL_TLS": "on", "PORTAL_CERTIFICATES": str(self.folder.root)}
+        return {
+            "PORTAL_TLS": "on",
+            "PORTAL_CERTIFICATES": str(self.folder.root),
+            "PORTAL_PUBLIC_URL": os.environ.get("PORTAL_PUBLIC_URL")
+            or f"https://localhost:{edge_port}",
+        }
 
     def renew(self) -> list[str]:
         """Replace what is due; returns whose."""

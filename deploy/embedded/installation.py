@@ -138,7 +138,8 @@ class Installation:
             if self._platform is not None:
                 key = await self._start_platform(self._platform, urls, ports, lock)
                 edge_port = int(str(self._addresses["edge"]).rpartition(":")[2])
-                token = await admin_key.unused_setup_token(self._folder, edge_port)
+                trust = self._tls.trust if self._tls else None
+                token = await admin_key.unused_setup_token(self._folder, edge_port, trust)
             await loading
         finally:
             loading.cancel()

@@ -66,7 +66,7 @@ def surroundings(
         "PORTAL_EDGE_PORT": str(edge_port),
         "PYTHONUNBUFFERED": "1",
         **admin,
-        **(tls.environment() if tls else {"PORTAL_TLS": "off"}),
+        **(tls.environment(edge_port) if tls else {"PORTAL_TLS": "off"}),
     }
 
 
