@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from bus import telemetry, tls
 from bus.clock import Clock
+from bus.sealing import Sealer
 from bus.settings import Settings
 from schemas.contract import Problem
 
@@ -159,6 +160,13 @@ async def wait_for(name: str, opening: Callable[[], Awaitable[Any]]) -> None:
 def secrets_folder(settings: Settings) -> Path:
     """Where the signing keys are."""
     return settings.secrets or settings.data / "secrets"
+
+
+def sealer(settings: Settings) -> Sealer:
+    """What seals stored values, with the master keys that are provided, or those in the file."""
+    if settings.master_key is None:
+        return Sealer.of(secrets_folder(settings))
+    return Sealer(lambda: settings.again("master_key") or "")
 
 
 def stop_signal() -> asyncio.Event:

@@ -24,7 +24,6 @@ from bus.lifecycle import Health
 from bus.micro import Announced
 from bus.outbox import Relay
 from bus.rights import Rights
-from bus.sealing import Sealer
 from bus.service import Service, attach, own_context, sweeps
 from bus.settings import Settings
 from bus.statement import Statement
@@ -71,7 +70,7 @@ async def answering(
     broker = BusBroker(settings, "handlers")
     await lifecycle.wait_for("nats", broker.connect)
     client = Client(broker.nats, clock)
-    signer, sealer = Signer("handlers", folder), Sealer.of(folder)
+    signer, sealer = Signer("handlers", folder), lifecycle.sealer(settings)
     rights = Rights(client, signer, clock, "handlers")
     platform = Platform(settings, clock, database, client, signer, sealer, rights)
     verifier = Verifier(folder)

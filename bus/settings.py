@@ -1,26 +1,66 @@
-"""Settings of one process: environment and secret files, read once, checked before anything opens.
+"""Settings of one process: environment, files and secret providers, checked before anything opens.
 
-Every setting is an environment variable `PORTAL_<NAME>` or, better for URLs with passwords, a file
-of that lower-case name in the folder `PORTAL_SECRETS`. Read only in `__main__` modules.
+A setting is an environment variable `PORTAL_<NAME>` or a file of that lower-case name in the folder
+`PORTAL_SECRETS`. Secrets come through the chain of `bus/secrets.py`. Whatever is wrong is listed at
+once, a name that is no setting too, and the process ends with status 2. Read only in `__main__`.
 """
 
+import difflib
 import os
 import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bus.secrets import (
+    Chain,
+    Environment,
+    Files,
+    Provider,
+    SecretRead,
+    SecretsUnavailable,
+    Vault,
+)
 
 EXIT_BAD_SETTINGS = 2
 SECURE = {"nats_url": ("tls://", "wss://"), "redis_url": ("rediss://",)}
+EXIT_UNAVAILABLE = 1
+NEAR = 0.75
+PREFIX = "PORTAL_"
+OF_THE_COMMAND_LINE = ("PORTAL_URL", "PORTAL_API_KEY")
+"""What `portal` reads itself; who starts a process from that shell hands them on."""
 
 
-class Settings(BaseSettings):
+class Sources(BaseSettings):
+    """What must be known before a secret can be read."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    environment: Literal["production", "development"] = Field(
+        "production", description="In `development` secrets may stand in the environment."
+    )
+    secrets: Path | None = Field(None, description="Folder of secret files and signing keys.")
+    vault_url: str | None = Field(None, description="OpenBao or Vault, asked after the files.")
+    vault_path: str = Field(
+        "secret/story-portal",
+        pattern=r"^[^/]+/.+$",
+        description="Its KV version 2 secret: mount, then path.",
+    )
+    vault_token_file: Path | None = Field(None, description="File with a token for it.")
+    vault_role_file: Path | None = Field(
+        None, description="File with role id and secret id of an AppRole, instead of a token."
+    )
+    vault_ca_file: Path | None = Field(None, description="CA of its certificate.")
+
+
+class Settings(Sources):
     """Where the servers are and how this process behaves."""
 
-    model_config = SettingsConfigDict(env_prefix="PORTAL_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     nats_url: SecretStr = Field(
         SecretStr("nats://127.0.0.1:4222"), description="NATS servers, comma separated."
@@ -31,11 +71,13 @@ class Settings(BaseSettings):
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379"), description="Caches and rate counters."
     )
+    master_key: SecretStr | None = Field(
+        None, description="Master keys, where they are not in the file `master.key`."
+    )
     ollama_url: str = Field("http://127.0.0.1:11434", description="The model server.")
     chat_model: str = Field("smollm2:135m", description="Model used unless an agent names one.")
     embedding_model: str = Field("all-minilm:latest", description="Model of document vectors.")
     data: Path = Field(Path(".portal"), description="Folder of this installation's own files.")
-    secrets: Path | None = Field(None, description="Folder of secret files and signing keys.")
     tls: Literal["off", "on"] = Field("off", description="On: TLS on every port and connection.")
     certificates: Path | None = Field(
         None, description="Folder of certificates; `certificates` below the data folder if unset."
@@ -84,14 +126,110 @@ class Settings(BaseSettings):
                     raise ValueError(f"with PORTAL_TLS=on {name} must begin with {secure[0]}")
         return self
 
+    _chain: Chain = PrivateAttr(default_factory=lambda: Chain(()))
+
+    def provided_by(self, chain: Chain) -> "Settings":
+        """The same, with the chain that its secrets came through."""
+        self._chain = chain
+        return self
+
+    def again(self, name: str) -> str | None:
+        """A secret as it is now; what was read at the start if no provider has it.
+
+        Raises:
+            SecretsUnavailable: A provider could not be asked.
+        """
+        known: SecretStr | None = getattr(self, name)
+        return self._chain.read(name) or (known.get_secret_value() if known else None)
+
+    def tell_reads(self, audit: Callable[[SecretRead], None]) -> None:
+        """Tell this of every read of a secret, those of the start included."""
+        self._chain.tell(audit)
+
+
+SECRETS = tuple(
+    name for name, f in Settings.model_fields.items() if "SecretStr" in str(f.annotation)
+)
+
 
 def load() -> Settings:
     """Read the settings of this process, or list every bad one and exit with status 2."""
-    folder = os.environ.get("PORTAL_SECRETS")
+    wrong = list(unknown(os.environ))
     try:
-        return Settings(_secrets_dir=folder if folder and Path(folder).is_dir() else None)
-    except ValidationError as bad:
-        for error in bad.errors():
-            name = "PORTAL_" + "_".join(str(part) for part in error["loc"]).upper()
-            print(f"bad setting {name}: {error['msg']}", file=sys.stderr)
-        raise SystemExit(EXIT_BAD_SETTINGS) from None
+        sources, bad = Sources(), set[str]()
+    except ValidationError as failed:
+        sources, bad = Sources.model_construct(), {str(e["loc"][0]) for e in failed.errors()}
+    chain = Chain(() if bad else tuple(providers(sources, os.environ)))
+    given = read_secrets(chain)
+    if sources.environment != "development" and "environment" not in bad:
+        wrong += in_the_open(os.environ)
+    folders = [str(p.folder) for p in chain.providers if isinstance(p, Files)]
+    try:
+        settings = Settings(_secrets_dir=folders or None, **given)
+    except ValidationError as failed:
+        wrong += [f"{variable(*error['loc'])}: {error['msg']}" for error in failed.errors()]
+    if wrong:
+        for line in wrong:
+            print(f"bad setting {line}", file=sys.stderr)
+        raise SystemExit(EXIT_BAD_SETTINGS)
+    return settings.provided_by(chain)
+
+
+def variable(*location: int | str) -> str:
+    """The name of a setting's variable."""
+    return PREFIX + "_".join(str(part) for part in location).upper()
+
+
+def unknown(environment: Mapping[str, str]) -> Iterator[str]:
+    """Every variable of ours that is no setting, with those it may have meant."""
+    known = {variable(name) for name in Settings.model_fields} | set(OF_THE_COMMAND_LINE)
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            near = " or ".join(nearest(name.upper(), known))
+            yield f"{name}: there is no such setting" + (f"; do you mean {near}?" if near else "")
+
+
+def nearest(name: str, known: Collection[str]) -> list[str]:
+    """The names that this one may be a slip of; the prefix, alike in all, does not count."""
+    bare = [other.removeprefix(PREFIX) for other in known]
+    close = difflib.get_close_matches(name.removeprefix(PREFIX), bare, 2, NEAR)
+    return [PREFIX + other for other in close]
+
+
+def providers(sources: Sources, environment: Mapping[str, str]) -> Iterator[Provider]:
+    """The providers in their order."""
+    systemd = environment.get("CREDENTIALS_DIRECTORY")
+    if sources.secrets is not None and sources.secrets.is_dir():
+        yield Files(sources.secrets)
+    if systemd and Path(systemd).is_dir():
+        yield Files(Path(systemd), "credentials")
+    if sources.vault_url is not None:
+        yield Vault(
+            sources.vault_url,
+            sources.vault_path,
+            sources.vault_token_file,
+            sources.vault_role_file,
+            sources.vault_ca_file,
+        )
+    if sources.environment == "development":
+        yield Environment(environment)
+
+
+def read_secrets(chain: Chain) -> dict[str, Any]:
+    """Every secret that the chain has; ends the process if a provider cannot be asked."""
+    try:
+        found = {name: chain.read(name) for name in SECRETS}
+    except SecretsUnavailable as away:
+        print(f"secrets cannot be read: {away}", file=sys.stderr)
+        raise SystemExit(EXIT_UNAVAILABLE) from None
+    return {name: SecretStr(value) for name, value in found.items() if value is not None}
+
+
+def in_the_open(environment: Mapping[str, str]) -> Iterator[str]:
+    """Every secret that stands in the environment, where it may not."""
+    for name in SECRETS:
+        if variable(name) in environment:
+            yield (
+                f"{variable(name)}: a secret in the environment is refused in production; "
+                f"put it into the file {variable(name).lower()} below PORTAL_SECRETS"
+            )

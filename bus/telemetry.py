@@ -59,6 +59,9 @@ def set_up(settings: Settings, process: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
+    settings.tell_reads(
+        lambda read: log().info("secret read", name=read.name, provider=read.provider)
+    )
     logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, format="%(message)s")
     if settings.otlp_url:
         spans.export(settings.otlp_url, process)

@@ -46,11 +46,16 @@ async def launch(
             stdout=output,
             stderr=output,
             cwd=folder,
-            env={**os.environ, **environment},
+            env={**inherited(), **environment},
             **dropped_to(user),
             start_new_session=True,
             preexec_fn=end_with_parent(orphan_signal),
         )
+
+
+def inherited() -> dict[str, str]:
+    """Our environment without the credential of the one who started us."""
+    return {name: value for name, value in os.environ.items() if name != "PORTAL_API_KEY"}
 
 
 def dropped_to(user: str | None) -> dict[str, Any]:

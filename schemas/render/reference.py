@@ -121,8 +121,9 @@ def settings_page(settings: type[BaseModel]) -> str:
         for name, field in settings.model_fields.items()
     ]
     about = (
-        "Each is an environment variable or, for secrets, a file of that lower-case name in the "
-        "folder `PORTAL_SECRETS`.\n"
+        "Each is an environment variable or a file of that lower-case name in the folder "
+        "`PORTAL_SECRETS`. In production a secret is refused in the environment: see "
+        "[keep secrets](../howto/keep-secrets.md).\n"
     )
     head = ("setting", "default", "meaning")
     return "\n".join(["# Settings\n", MADE, about, table(head, rows)]) + "\n"

@@ -16,6 +16,7 @@ def portal(settings, monkeypatch, capsys):
     """Run `python -m bus` here against this test's servers; status, output and errors."""
     for name in ("nats_url", "postgres_url", "redis_url"):
         monkeypatch.setenv(f"PORTAL_{name.upper()}", getattr(settings, name).get_secret_value())
+    monkeypatch.setenv("PORTAL_ENVIRONMENT", "development")
     monkeypatch.setenv("PORTAL_OLLAMA_URL", settings.ollama_url)
     monkeypatch.setenv("PORTAL_DATA", str(settings.data))
     ensure_signing_keys(settings.data / "secrets")
