@@ -1,4 +1,4 @@
-"""`python -m bus plan|apply|migrate|doctor|config`: what is done to the servers themselves.
+"""`python -m bus <verb>`: what is done to the servers themselves.
 
 Each verb imports what it needs, because two of them run at every start.
 """
@@ -26,6 +26,9 @@ def main() -> int:
     migrate = verbs.add_parser("migrate", help="bring the database to a revision")
     migrate.add_argument("revision", nargs="?", default="head")
     migrate.add_argument("--down", action="store_true", help="go down to the revision")
+    rotate = verbs.add_parser("rotate-passwords", help="replace the password of a database role")
+    rotate.add_argument("--role", choices=["app_user", "readonly_user"], default="app_user")
+    rotate.add_argument("--write", type=Path, required=True, help="file for the new address")
     verbs.add_parser("doctor", help="check every server")
     verbs.add_parser("status", help="the same as doctor")
     verbs.add_parser("config", help="settings of this process, without secrets")
@@ -100,6 +103,27 @@ def migrate(settings: Settings, arguments: argparse.Namespace) -> int:
     config.attributes["url"] = url + ("&" if "?" in url else "?") * bool(query) + query
     verb = command.downgrade if arguments.down else command.upgrade
     verb(config, arguments.revision)
+    if settings.runtime_postgres_url is not None and not arguments.down:
+        from bus import passwords
+
+        passwords.give(
+            settings.postgres_url.get_secret_value(),
+            settings.runtime_postgres_url.get_secret_value(),
+        )
+    return 0
+
+
+def rotate_passwords(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Give a role of the database another password; running processes go over to it."""
+    import psycopg
+
+    from bus import passwords
+
+    try:
+        passwords.rotate(settings, arguments.role, arguments.write)
+    except psycopg.Error as failed:
+        raise SystemExit(f"the password stays: {failed}") from None
+    show([{"role": arguments.role, "address": str(arguments.write)}], arguments)
     return 0
 
 
@@ -134,6 +158,7 @@ VERBS = {
     "doctor": check,
     "status": check,
     "config": show_config,
+    "rotate-passwords": rotate_passwords,
 }
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ stored answer or the inbox row; in a job each `async with` block commits at its 
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -25,6 +26,7 @@ from schemas.contract import Event, Job, Problem
 from schemas.problems import DependencyDown, VersionConflict
 
 CONNECT_TIMEOUT_S = 5.0
+PASSWORD_AGAIN_S = 0.1
 COMMAND_TIMEOUT_S = 30.0
 WAIT_FOR_CONNECTION_S = 5.0
 CLOSE_S = 5.0
@@ -90,6 +92,7 @@ class Database:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._tls = tls.postgres_options(settings)
+        self._url: str | None = settings.postgres_url.get_secret_value()
         self.clock = clock
         self._idle: list[asyncpg.Connection] = []
         self._free = asyncio.Semaphore(settings.pool_size)
@@ -170,17 +173,28 @@ class Database:
         Raises:
             DependencyDown: The database does not answer.
         """
-        cache = 512 if self._settings.statement_cache else 0
         with translated():
-            connection = await asyncpg.connect(
-                self._settings.postgres_url.get_secret_value(),
-                timeout=CONNECT_TIMEOUT_S,
-                command_timeout=COMMAND_TIMEOUT_S,
-                statement_cache_size=cache,
-                **self._tls,
-            )
+            connection = await self._connected()
             await set_codecs(connection)
         return connection
+
+    async def _connected(self) -> asyncpg.Connection:
+        """Refused for its password, it reads the secret again: the role may have a new one."""
+        until = time.monotonic() + CONNECT_TIMEOUT_S
+        while True:
+            try:
+                return await asyncpg.connect(
+                    self._url,
+                    timeout=CONNECT_TIMEOUT_S,
+                    command_timeout=COMMAND_TIMEOUT_S,
+                    statement_cache_size=512 if self._settings.statement_cache else 0,
+                    **self._tls,
+                )
+            except asyncpg.InvalidAuthorizationSpecificationError as refused:
+                if time.monotonic() > until:
+                    raise DependencyDown("The database refuses our password.") from refused
+                await asyncio.sleep(PASSWORD_AGAIN_S)
+                self._url = await asyncio.to_thread(self._settings.again, "postgres_url")
 
     async def begin(self, origin: Origin) -> "Transaction":
         """Open a transaction; the caller must `commit` or `roll_back` it."""

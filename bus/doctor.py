@@ -1,7 +1,9 @@
 """What is wrong with the servers, in words that say what to do."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from nats.js.errors import Error as JetStreamError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from bus import tls
+from bus import passwords, tls
 from bus.connection import connect_once_options
 from bus.settings import Settings
 from bus.topology import STREAMS
@@ -63,13 +65,24 @@ async def postgres(settings: Settings) -> list[Finding]:
         version = await connection.fetchval("SHOW server_version")
         there = {r["extname"] for r in await connection.fetch("SELECT extname FROM pg_extension")}
         revision = await connection.fetchval("SELECT version_num FROM public.alembic_version")
+        given = {r["role"]: r["note"] for r in await connection.fetch(passwords.NOTES.text)}
     finally:
         await connection.close()
     missing = sorted(set(EXTENSIONS) - there)
     return [
         Finding("postgres", True, f"version {version}, revision {revision}"),
         Finding("extensions", not missing, f"missing: {missing}" if missing else "all there"),
+        ages(given),
     ]
+
+
+def ages(notes: Mapping[str, str | None]) -> Finding:
+    """Whether a password of the database is due."""
+    limit = datetime.now(UTC) - timedelta(days=passwords.AGE_DAYS_MAX)
+    given = {role: passwords.given_at(note) for role, note in notes.items()}
+    old = sorted(role for role, at in given.items() if at is not None and at < limit)
+    text = f"older than {passwords.AGE_DAYS_MAX} days: {old}; `python -m bus rotate-passwords`"
+    return Finding("passwords", not old, text if old else "none is due")
 
 
 async def bus(settings: Settings) -> list[Finding]:

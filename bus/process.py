@@ -10,10 +10,11 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from bus import faults, lifecycle, reconciler, telemetry, tls
-from bus.background import end
+from bus import faults, lifecycle, passwords, reconciler, telemetry, tls
+from bus.background import end, forever
 from bus.broker import BusBroker
 from bus.client import Client
 from bus.clock import Clock
@@ -102,6 +103,9 @@ def in_background(services: Sequence[Service], platform: Platform) -> list[async
     return [
         asyncio.create_task(Relay(platform).run()),
         asyncio.create_task(reconciler.run(platform)),
+        asyncio.create_task(
+            forever("passwords", partial(passwords.look_at_ages, platform), passwords.LOOK_EVERY_S)
+        ),
         *(sweeping for service in services for sweeping in sweeps(service, platform)),
     ]
 

@@ -68,6 +68,9 @@ class Settings(Sources):
     postgres_url: SecretStr = Field(
         SecretStr("postgresql://portal@127.0.0.1:5432/portal"), description="The database."
     )
+    runtime_postgres_url: SecretStr | None = Field(
+        None, description="Migrations only: the database as `app_user`, who gets this password."
+    )
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379"), description="Caches and rate counters."
     )

@@ -3,6 +3,8 @@
 from alembic import context
 from sqlalchemy import create_engine, pool
 
+from migrations import grants
+
 MIGRATIONS_LOCK = 0x53504D
 
 
@@ -17,6 +19,7 @@ def main() -> None:
         with context.begin_transaction():
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATIONS_LOCK})")
             context.run_migrations()
+            grants.apply(connection)
 
 
 main()

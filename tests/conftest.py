@@ -11,7 +11,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 
-from bus import lifecycle, process, telemetry, topology
+from bus import lifecycle, passwords, process, telemetry, topology
 from bus.client import Ask, Client
 from bus.clock import Clock
 from bus.context import Platform
@@ -29,6 +29,7 @@ from tests.servers import Nats, Stack
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "portal_template"
+RUNTIME_PASSWORD = "of-this-session"
 
 
 telemetry.set_up(Settings(log_level="error"), "test")
@@ -62,6 +63,7 @@ def template(stack: Stack) -> str:
     config.set_main_option("script_location", str(ROOT / "migrations"))
     config.attributes["url"] = url
     command.upgrade(config, "head")
+    passwords.give(url, passwords.as_role(url, "app_user", RUNTIME_PASSWORD))
     return TEMPLATE
 
 
@@ -87,7 +89,7 @@ def settings(database_url: str, bus_server: Nats, stack: Stack, tmp_path: Path) 
     """Settings that name this test's servers."""
     return Settings(
         nats_url=bus_server.url,  # type: ignore[arg-type]
-        postgres_url=database_url,  # type: ignore[arg-type]
+        postgres_url=passwords.as_role(database_url, "app_user", RUNTIME_PASSWORD),  # type: ignore[arg-type]
         redis_url=stack.redis_url,  # type: ignore[arg-type]
         ollama_url=stack.ollama_url,
         data=tmp_path,

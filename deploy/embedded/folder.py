@@ -34,6 +34,7 @@ class DataFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.secrets = root / "secrets"
+        self.of_migrations = self.secrets / "migrate"
         self.logs = root / "logs"
         self.run = root / "run"
         self.pids = self.run / "pids"
@@ -49,7 +50,8 @@ class DataFolder:
             Refused: The folder cannot be made or written (ERR_701), the disk is full (ERR_702).
         """
         try:
-            for path in (self.root, self.secrets, self.logs, self.run, self.pids):
+            folders = (self.root, self.secrets, self.of_migrations, self.logs, self.run, self.pids)
+            for path in folders:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(self.run / "probe", "writable?")
             (self.run / "probe").unlink()

@@ -164,7 +164,7 @@ class Installation:
         ensure_master_key(self._folder.secrets)
         async with asyncio.TaskGroup() as preparing:
             for program in platform.first:
-                once = platform_processes.once(program, environment)
+                once = platform_processes.once(program, environment, self._folder)
                 preparing.create_task(self._supervisor.run(once))
         specs = [
             spec

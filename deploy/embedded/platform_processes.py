@@ -8,6 +8,7 @@ because a URL holds a password and an environment can be read by others.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bus import passwords
 from deploy.embedded import probes
 from deploy.embedded.certificates import Secured, edge_host
 from deploy.embedded.folder import PROJECT, DataFolder, write_private
@@ -56,8 +57,9 @@ def surroundings(
     tls: Secured | None = None,
 ) -> dict[str, str]:  # fmt: skip
     """The environment of every platform process; writes the secret files that it leads to."""
+    addresses = dict(urls) | {"postgres": runtime_postgres(folder, urls["postgres"])}
     for service in SECRET_URLS:
-        write_private(folder.secrets / f"portal_{service}_url", urls[service])
+        write_private(folder.secrets / f"portal_{service}_url", addresses[service])
     return {
         "PORTAL_DATA": str(folder.root),
         "PORTAL_SECRETS": str(folder.secrets),
@@ -70,8 +72,20 @@ def surroundings(
     }
 
 
-def once(program: Program, environment: Mapping[str, str]) -> Once:
-    """A program that runs to its end."""
+def runtime_postgres(folder: DataFolder, admin_url: str) -> str:
+    """The database as what the platform runs as; writes what only migrations may know."""
+    kept = folder.of_migrations / passwords.RUNTIME_FILE
+    known = passwords.password_of(kept.read_text()) if kept.exists() else None
+    runtime = passwords.as_role(admin_url, passwords.RUNTIME_ROLE, known)
+    write_private(kept, runtime)
+    write_private(folder.of_migrations / "portal_postgres_url", admin_url)
+    return runtime
+
+
+def once(program: Program, environment: Mapping[str, str], folder: DataFolder) -> Once:
+    """A program that runs to its end; migrations alone have the administrator's password."""
+    if program.name == "migrate":
+        environment = {**environment, "PORTAL_SECRETS": str(folder.of_migrations)}
     return Once(program.name, program.command, environment, PROJECT)
 
 

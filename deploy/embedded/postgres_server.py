@@ -11,6 +11,7 @@ changes no permission; where those are refused it runs as the user nobody, who t
 Files stay with whoever started it first: change that user and Postgres says so.
 """
 
+import asyncio
 import functools
 import importlib.util
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import asyncpg
 
+from bus import passwords
 from deploy.embedded import refusal
 from deploy.embedded.certificates import Secured
 from deploy.embedded.folder import DataFolder, nobody_uid, write_private
@@ -33,7 +35,8 @@ from deploy.embedded.spec import NotReady, Say, Spec
 
 MAJOR = 18
 SUPERUSER = "postgres"
-OWNER = "portal"
+OWNER = "admin"
+BEFORE = "portal"  # the owner's name in data of the first versions
 DATABASE = "portal"
 TEMPLATE = "template1"  # so that every database has the extensions
 EXTENSIONS = ("vector", "pg_trgm", "pg_stat_statements", "uuid-ossp")
@@ -207,11 +210,15 @@ class Postgres:
 
     async def _provision(self, say: Say) -> None:
         """Make the role, the database and its extensions where they are missing."""
-        if OWNER not in await self._names(SUPERUSER, ROLES):
-            # A generated password is URL-safe text, so it needs no quoting.
-            password = self._folder.password("portal_role")
-            may = "LOGIN" if self._durable else "LOGIN CREATEDB"
-            await self._ask(SUPERUSER, f"CREATE ROLE {OWNER} {may} PASSWORD '{password}'")
+        may = "LOGIN CREATEROLE" if self._durable else "LOGIN CREATEROLE CREATEDB"
+        there = await self._names(SUPERUSER, ROLES)
+        if BEFORE in there and OWNER not in there:
+            await self._ask(SUPERUSER, f"ALTER ROLE {BEFORE} RENAME TO {OWNER}")
+        verb = "ALTER" if {BEFORE, OWNER} & there else "CREATE"
+        await self._ask(SUPERUSER, f"{verb} ROLE {OWNER} {may}")
+        await asyncio.to_thread(
+            passwords.give, self.url(SUPERUSER, SUPERUSER), self.url(database=SUPERUSER)
+        )
         await self._extend(TEMPLATE)
         if DATABASE not in await self._names(SUPERUSER, DATABASES):
             say("making the database")

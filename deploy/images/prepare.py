@@ -1,40 +1,51 @@
-"""`python -m deploy.images.prepare`: the secrets of a compose installation, made once.
+"""`python -m deploy.images.prepare FOLDER`: the secrets of a compose installation, made once.
 
 Passwords, the URLs that hold them, server configurations, signing keys, certificates and the first
-admin key are written as files into the folder `PORTAL_SECRETS`, which all services mount. What is
+admin key are written as files into the folder `PORTAL_SECRETS`, which all services mount; the
+database's owner has its password in FOLDER, which only migrations and the database mount. What is
 there stays, so it may run at every start; only a certificate that is due is replaced. It never
-prints a secret except the admin key when it makes it.
+prints a secret except the admin key and the set-up token when it makes them.
 """
 
 import os
 import secrets
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from bus import certificates, credentials
 from bus.certificate_folder import CertificateFolder, load
 from bus.clock import Clock
+from bus.sealing import ensure_master_key
 from deploy.embedded.nats_server import mutual_tls
 
 PASSWORD_BYTES = 24
-SERVERS = ("nats", "postgres", "valkey")
-NAMED = (*SERVERS, "edge")  # roles that are reached by the name of their service
+SERVERS = ("nats", "app_user", "valkey")
+NAMED = ("nats", "postgres", "valkey", "edge")  # reached by the name of their service
 CERTIFICATES = Path("/run/portal/certificates")  # as every container sees them
+DATABASE = "postgresql://{role}:{password}@postgres:5432/portal"
 
 
-def main() -> None:
-    """Make what is missing."""
+def main(of_migrations: Path) -> None:
+    """Make what is missing; what only migrations and the database may know is kept apart."""
     folder = Path(os.environ["PORTAL_SECRETS"])
-    folder.mkdir(parents=True, exist_ok=True)
-    passwords = {
-        server: kept(folder, f"{server}.password", lambda: secrets.token_urlsafe(PASSWORD_BYTES))
-        for server in SERVERS
-    }
+    for each in (folder, of_migrations):
+        each.mkdir(parents=True, exist_ok=True)
+    passwords = {server: kept(folder, f"{server}.password", fresh) for server in SERVERS}
+    passwords["admin"] = kept(of_migrations, "postgres.password", fresh)
     for name, text in texts(passwords).items():
         write_once(folder / name, text)
+    for name, text in texts_of_migrations(passwords).items():
+        write_once(of_migrations / name, text)
     credentials.ensure_signing_keys(folder)
     certify(CertificateFolder(folder / CERTIFICATES.name))
+    ensure_master_key(folder)
     admin_key(folder)
+
+
+def fresh() -> str:
+    """A password."""
+    return secrets.token_urlsafe(PASSWORD_BYTES)
 
 
 def kept(folder: Path, name: str, make: Callable[[], str]) -> str:
@@ -63,12 +74,20 @@ def texts(passwords: dict[str, str]) -> dict[str, str]:
     """Addresses for the platform and configurations for the servers."""
     return {
         "portal_nats_url": f"tls://portal:{passwords['nats']}@nats:4222",
-        "portal_postgres_url": f"postgresql://portal:{passwords['postgres']}@postgres:5432/portal",
+        "portal_postgres_url": DATABASE.format(role="app_user", password=passwords["app_user"]),
         "portal_redis_url": f"rediss://:{passwords['valkey']}@valkey:6379/0",
         "nats.conf": NATS.format(password=passwords["nats"])
         + mutual_tls(CERTIFICATES / "nats.pem", CERTIFICATES / "ca.pem"),
         "valkey.conf": VALKEY.format(password=passwords["valkey"]),
         "pg_hba.conf": PG_HBA,
+    }
+
+
+def texts_of_migrations(passwords: dict[str, str]) -> dict[str, str]:
+    """The database as its owner, and the password that the platform's own role is to have."""
+    return {
+        "portal_postgres_url": DATABASE.format(role="admin", password=passwords["admin"]),
+        "portal_runtime_postgres_url": texts(passwords)["portal_postgres_url"],
     }
 
 
@@ -125,4 +144,4 @@ def admin_key(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from deploy.embedded import commands, folder
 from edge.cli import exits
@@ -45,17 +46,29 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 def migrate(arguments: argparse.Namespace) -> int:
     """Bring that installation's database and bus up to date."""
-    done = on_the_servers("migrate", as_json=arguments.json)
+    done = on_the_servers("migrate", as_json=arguments.json, secrets=folder.chosen().of_migrations)
     return done or on_the_servers("apply", as_json=arguments.json)
 
 
-def on_the_servers(verb: str, *, as_json: bool) -> int:
-    """Run `python -m bus <verb>` with the addresses and secrets of the running installation."""
+def rotate_passwords(arguments: argparse.Namespace) -> int:
+    """Replace the password that the platform has at the database."""
+    data = folder.chosen()
+    return on_the_servers(
+        "rotate-passwords", "--write", str(data.secrets / "portal_postgres_url"),
+        as_json=arguments.json, secrets=data.of_migrations,
+    )  # fmt: skip
+
+
+def on_the_servers(*words: str, as_json: bool, secrets: Path | None = None) -> int:
+    """Run `python -m bus <words>` with the addresses and secrets of the running installation."""
     state = installation()
     data = folder.chosen()
     environment = dict(os.environ)
     if state:
-        environment |= {"PORTAL_DATA": str(data.root), "PORTAL_SECRETS": str(data.secrets)}
+        environment |= {
+            "PORTAL_DATA": str(data.root),
+            "PORTAL_SECRETS": str(secrets or data.secrets),
+        }
         if state.get("certificates"):
             environment |= {"PORTAL_TLS": "on", "PORTAL_CERTIFICATES": state["certificates"]}
         environment["PORTAL_OLLAMA_URL"] = (state.get("addresses") or {}).get("ollama") or ""
@@ -63,7 +76,7 @@ def on_the_servers(verb: str, *, as_json: bool) -> int:
         print("nothing runs here: start it with `make run` or `portal up`", file=sys.stderr)
         return exits.NOT_RUNNING
     asked = ["--json"] if as_json else []
-    command = [sys.executable, "-m", "bus", *asked, verb]
+    command = [sys.executable, "-m", "bus", *asked, *words]
     return subprocess.run(command, env=environment, cwd=folder.PROJECT, check=False).returncode  # noqa: S603
 
 

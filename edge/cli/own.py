@@ -154,6 +154,7 @@ def rotate_options(parser: argparse.ArgumentParser) -> None:
 GROUPS = {
     "prove": "Proofs: provoke a fault and check that nothing was done twice.",
     "certificates": "Certificates: who this installation is, on every port.",
+    "database": "Database: what is done to it on this machine.",
 }
 
 COMMANDS = (
@@ -169,6 +170,10 @@ COMMANDS = (
     Own(
         ("migrate",), "Bring the database and the bus up to date.",
         "edge.cli.local:migrate", asks=False,
+    ),
+    Own(
+        ("database", "rotate-passwords"), "Replace the platform's password at the database.",
+        "edge.cli.local:rotate_passwords", asks=False,
     ),
     Own(
         ("logs",), "Show what the processes say.", "edge.cli.local:logs", logs_options, asks=False

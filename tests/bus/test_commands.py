@@ -78,7 +78,8 @@ def test_every_bad_setting_is_named_before_anything_opens(portal, monkeypatch):
     assert "PORTAL_LOG_LEVEL" in errors
 
 
-def test_the_database_goes_down_a_revision_and_up_again(portal):
+def test_the_database_goes_down_a_revision_and_up_again(portal, database_url, monkeypatch):
+    monkeypatch.setenv("PORTAL_POSTGRES_URL", database_url)
     assert portal("migrate", "0007", "--down")[0] == 0
     assert portal("doctor")[1].count("revision 0007") == 1
     assert portal("migrate")[0] == 0
@@ -88,5 +89,5 @@ def test_the_database_goes_down_a_revision_and_up_again(portal):
 def test_help_names_every_command():
     asked = [sys.executable, "-m", "bus", "--help"]
     help_text = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for verb in ("plan", "apply", "migrate", "doctor", "config"):
+    for verb in ("plan", "apply", "migrate", "rotate-passwords", "doctor", "config"):
         assert verb in help_text

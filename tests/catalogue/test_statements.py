@@ -43,6 +43,22 @@ async def test_every_statement_fits_the_schema(database_url):
     assert wrong == []
 
 
+async def test_the_platform_may_run_every_statement(settings):
+    connection = await asyncpg.connect(settings.postgres_url.get_secret_value())
+    refused = []
+    for text in every_statement():
+        if not text.strip().startswith("SET "):
+            try:
+                await connection.execute(f"EXPLAIN (GENERIC_PLAN) {text}")
+            except asyncpg.InsufficientPrivilegeError as missing:
+                refused.append(f"{missing}: {' '.join(text.split())[:120]}")
+    user = await connection.fetchval("SELECT session_user")
+    await connection.close()
+
+    assert user == "app_user"
+    assert refused == []
+
+
 def test_a_domain_asks_the_database_only_with_statements():
     literal = [
         f"{file}:{node.lineno}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -33,7 +34,11 @@ def test_layers_start_once_the_servers_are_up_to_date_and_learn_where_everything
     told = json.loads((platform.data / f"edge-{edge}.json").read_text())
     secrets = Path(told["PORTAL_SECRETS"])
     assert told["PORTAL_OLLAMA_URL"] == "http://127.0.0.1:1"
-    assert (secrets / "portal_postgres_url").read_text() == "postgresql://a:b@127.0.0.1:1/portal"
+    admin = (secrets / "migrate" / "portal_postgres_url").read_text()
+    assert admin == "postgresql://a:b@127.0.0.1:1/portal"
+    runtime = (secrets / "portal_postgres_url").read_text()
+    assert re.fullmatch(r"postgresql://app_user:[\w-]{32}@127.0.0.1:1/portal", runtime)
+    assert (secrets / "migrate" / "portal_runtime_postgres_url").read_text() == runtime
     assert (secrets / "portal_nats_url").read_text() == platform.url("nats")
     assert (secrets / "portal_redis_url").read_text() == platform.url("redis")
     state = platform.state()

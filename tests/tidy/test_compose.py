@@ -114,13 +114,17 @@ def read_all(folder):
 
 def test_the_secrets_are_made_once_and_readable_by_their_owner_only(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PORTAL_SECRETS", str(tmp_path))
-    prepare.main()
+    of_migrations = tmp_path / "migrate"
+    prepare.main(of_migrations)
     first = read_all(tmp_path)
     shown = capsys.readouterr().out
-    prepare.main()
+    prepare.main(of_migrations)
 
     assert read_all(tmp_path) == first
-    assert {file.stat().st_mode & 0o077 for file in tmp_path.rglob("*")} == {0}
+    assert {file.stat().st_mode & 0o077 for file in tmp_path.rglob("*") if file.is_file()} == {0}
+    owner = first["migrate/postgres.password"]
+    assert not any(owner in text for name, text in first.items() if "migrate" not in name)
+    assert first["migrate/portal_runtime_postgres_url"] == first["portal_postgres_url"]
     assert first["admin.key"].decode() in shown
     assert capsys.readouterr().out == ""
     assert {"portal_nats_url", "portal_postgres_url", "portal_redis_url"} <= set(first)
@@ -130,7 +134,7 @@ def test_every_server_shows_a_certificate_with_its_own_name_and_no_other_service
     tmp_path, monkeypatch
 ):
     monkeypatch.setenv("PORTAL_SECRETS", str(tmp_path))
-    prepare.main()
+    prepare.main(tmp_path / "migrate")
     for role in prepare.NAMED:
         [leaf] = certificate_folder.load(tmp_path / "certificates" / f"{role}.pem")
         hosts = set(certificates.hosts_of(leaf))
@@ -153,7 +157,8 @@ def test_every_port_speaks_tls():
 
 
 def test_a_setting_that_prepare_writes_is_one():
-    files = {*prepare.texts(dict.fromkeys(prepare.SERVERS, "x"))}
-    named = {name.upper() for name in files if name.startswith("portal_")}
+    passwords = dict.fromkeys((*prepare.SERVERS, "admin"), "x")
+    written = {*prepare.texts(passwords), *prepare.texts_of_migrations(passwords)}
+    named = {name.upper() for name in written if name.startswith("portal_")}
 
     assert named <= mentions.settings()
