@@ -29,6 +29,8 @@ def main() -> int:
     rotate = verbs.add_parser("rotate-passwords", help="replace the password of a database role")
     rotate.add_argument("--role", choices=["app_user", "readonly_user"], default="app_user")
     rotate.add_argument("--write", type=Path, required=True, help="file for the new address")
+    master = verbs.add_parser("rotate-master-key", help="seal stored secrets under a new key")
+    master.add_argument("--retire", action="store_true", help="forget master keys without use")
     verbs.add_parser("doctor", help="check every server")
     verbs.add_parser("status", help="the same as doctor")
     verbs.add_parser("config", help="settings of this process, without secrets")
@@ -127,6 +129,39 @@ def rotate_passwords(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def rotate_master_key(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Make a new master key and wrap every sealed value under it; or retire the old ones."""
+    from bus import lifecycle, rewrap
+    from bus.clock import Clock
+    from bus.database import Database
+    from bus.sealing import FILE
+
+    path = lifecycle.secrets_folder(settings) / FILE
+    if settings.master_key is not None:
+        if arguments.retire:
+            raise SystemExit("the master keys are provided: take the old lines out there")
+    elif arguments.retire:
+        try:
+            rewrap.require_settled(path)
+        except rewrap.TooEarly as early:
+            raise SystemExit(str(early)) from None
+    else:
+        rewrap.add_key(path)
+    sealer = lifecycle.sealer(settings)
+
+    async def wrap() -> int:
+        connection = await Database(settings, Clock()).connect()
+        try:
+            return await rewrap.wrap_all(connection, sealer)
+        finally:
+            await connection.close()
+
+    wrapped = asyncio.run(wrap())
+    retired = rewrap.forget_old(path) if arguments.retire else ()
+    show([{"newest": sealer.newest, "wrapped": wrapped, "retired": retired}], arguments)
+    return 0
+
+
 def check(settings: Settings, arguments: argparse.Namespace) -> int:
     """Ask every server; status 1 if one does not answer as it should."""
     from bus import doctor
@@ -159,6 +194,7 @@ VERBS = {
     "status": check,
     "config": show_config,
     "rotate-passwords": rotate_passwords,
+    "rotate-master-key": rotate_master_key,
 }
 
 if __name__ == "__main__":

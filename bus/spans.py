@@ -31,8 +31,22 @@ def exporting() -> bool:
 
 @contextmanager
 def span(name: str, trace_parent: str) -> Iterator[None]:
-    """A span below the caller's; use only while `exporting()`."""
-    from opentelemetry.propagate import extract
+    """A span below the caller's; use only while `exporting()`.
 
-    with _tracers[-1].start_as_current_span(name, context=extract({"traceparent": trace_parent})):
-        yield
+    Of what goes wrong it tells the kind and not the words, which may hold what was sent.
+    """
+    from opentelemetry.propagate import extract
+    from opentelemetry.trace import Status, StatusCode
+
+    started = _tracers[-1].start_as_current_span(
+        name,
+        context=extract({"traceparent": trace_parent}),
+        record_exception=False,
+        set_status_on_exception=False,
+    )
+    with started as current:
+        try:
+            yield
+        except Exception as failed:
+            current.set_status(Status(StatusCode.ERROR, type(failed).__name__))
+            raise

@@ -10,17 +10,18 @@ import re
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from bus import spans
+from bus import redaction, spans
 from bus.settings import Settings
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300)
-SECRET_KEYS = re.compile(r"password|secret|token$|authorization|api_key|x-principal", re.IGNORECASE)
+_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029]")  # JSON escapes those below 32 itself
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 requests_total = Counter("portal_requests_total", "Operations answered.", ["operation", "code"])
@@ -62,7 +63,9 @@ def set_up(settings: Settings, process: str) -> None:
     settings.tell_reads(
         lambda read: log().info("secret read", name=read.name, provider=read.provider)
     )
-    logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, format="%(message)s")
+    library = logging.StreamHandler(sys.stderr)
+    library.setFormatter(Lines())
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[library])
     if settings.otlp_url:
         spans.export(settings.otlp_url, process)
 
@@ -75,15 +78,27 @@ def name_request(_: Any, __: str, event: Any) -> Any:
 
 
 def _dump(value: Any, **_: Any) -> str:
-    return orjson.dumps(value, default=str).decode()
+    """One line, whatever the reader takes for an end of line or a terminal for a command."""
+    line = orjson.dumps(value, default=str).decode()
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def redact(_: Any, __: str, event: Any) -> Any:
-    """Replace the value of every key that names a secret."""
-    for key in event:
-        if SECRET_KEYS.search(key):
-            event[key] = "[redacted]"
-    return event
+    """Cut secrets out of every field."""
+    return {name: redaction.field(name, told) for name, told in event.items()}
+
+
+class Lines(logging.Formatter):
+    """What libraries log, in the form of our own lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One JSON object, redacted."""
+        event = {"event": record.getMessage(), "logger": record.name}
+        if record.exc_info:
+            event["exception"] = self.formatException(record.exc_info)
+        event["level"] = record.levelname.lower()
+        event["at"] = datetime.fromtimestamp(record.created, UTC).isoformat()
+        return _dump(redact(None, "", event))
 
 
 def log() -> Any:

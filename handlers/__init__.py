@@ -21,4 +21,5 @@ DOMAINS = (
     "evaluation",
     "registry",
     "supervision",
+    "vault",
 )

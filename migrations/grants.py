@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 DELETES_FROM = (
     "ops.outbox", "ops.inbox", "ops.idempotency", "ops.jobs", "documents.blobs",
-    "mcp_documents.sections",
+    "mcp_documents.sections", "vault.sealed",
 )  # fmt: skip
 CREDENTIALS = ("identity", "vault")
 """Schemas that hold hashes and sealed values; nobody looks there."""

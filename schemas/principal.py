@@ -38,6 +38,7 @@ MATRIX: dict[str, tuple[str, str, str, str]] = {
     "users": ("RCUDG", "RoUo", "RUo", "RoUo"),
     "sessions": ("RD", "RoDo", "RD", "RoDo"),
     "clients": ("RCUD", "RCoUoDo", "R", ""),
+    "secrets": ("RCUDX", "", "", ""),
 }
 
 

@@ -59,6 +59,12 @@ def rotate_passwords(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
 
 
+def rotate_master_key(arguments: argparse.Namespace) -> int:
+    """Seal stored secrets under a new master key, or forget the old ones."""
+    words = ("--retire",) if arguments.retire else ()
+    return on_the_servers("rotate-master-key", *words, as_json=arguments.json)
+
+
 def on_the_servers(*words: str, as_json: bool, secrets: Path | None = None) -> int:
     """Run `python -m bus <words>` with the addresses and secrets of the running installation."""
     state = installation()

@@ -114,6 +114,12 @@ def crash_options(parser: argparse.ArgumentParser) -> None:
     timeout_option(parser, GOAL_TIMEOUT_S)
 
 
+def retire_option(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal vault rotate-master-key`."""
+    add_common(parser)
+    parser.add_argument("--retire", action="store_true", help="forget keys that are not used")
+
+
 def shell_option(parser: argparse.ArgumentParser) -> None:
     """The shell of `portal completion`."""
     add_common(parser)
@@ -174,6 +180,10 @@ COMMANDS = (
     Own(
         ("database", "rotate-passwords"), "Replace the platform's password at the database.",
         "edge.cli.local:rotate_passwords", asks=False,
+    ),
+    Own(
+        ("vault", "rotate-master-key"), "Seal stored secrets under a new master key.",
+        "edge.cli.local:rotate_master_key", retire_option, asks=False,
     ),
     Own(
         ("logs",), "Show what the processes say.", "edge.cli.local:logs", logs_options, asks=False

@@ -8,7 +8,7 @@ Safe while the old code runs: yes, it connects as the owner, who keeps every rig
 from migrations.statements import run
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
