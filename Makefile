@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUNTIME := .venv/.runtime
 TOOLS := .venv/.tools
+UNSCANNED := ':!*.lock' ':!docs/generated' ':!edge/static' ':!tests/documents_text/reports'
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -26,6 +27,7 @@ check: $(TOOLS) ## format, lint, types, architecture, generated files, secrets
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m schemas.render --check
 	@$(BIN)/bandit -q -c pyproject.toml -r schemas bus handlers edge deploy
+	@git ls-files -z -- . $(UNSCANNED) | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 
 fmt: $(TOOLS) ## format, and repair what can be repaired
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -16,7 +16,8 @@ from sqlalchemy import Connection
 
 DELETES_FROM = (
     "ops.outbox", "ops.inbox", "ops.idempotency", "ops.jobs", "documents.blobs",
-    "mcp_documents.sections", "vault.sealed",
+    "mcp_documents.sections", "vault.sealed", "identity.attempts", "identity.cookies",
+    "identity.refresh_tokens",
 )  # fmt: skip
 CREDENTIALS = ("identity", "vault")
 """Schemas that hold hashes and sealed values; nobody looks there."""

@@ -29,7 +29,7 @@ from tests.servers import Nats, Stack
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "portal_template"
-RUNTIME_PASSWORD = "of-this-session"
+RUNTIME_PASSWORD = "of-this-session"  # pragma: allowlist secret
 
 
 telemetry.set_up(Settings(log_level="error"), "test")

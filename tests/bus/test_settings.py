@@ -8,7 +8,7 @@ import pytest
 from bus import settings as reading
 from bus.settings import load
 
-SECRET = "postgresql://portal:from-%s@127.0.0.1:1/portal"
+SECRET = "postgresql://portal:from-%s@127.0.0.1:1/portal"  # pragma: allowlist secret
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_bad_environment_is_refused_like_any_other(environment, refused):
 
 
 def test_what_the_command_line_reads_is_no_mistake(environment):
-    environment(PORTAL_URL="http://127.0.0.1:1", PORTAL_API_KEY="sp_x")
+    environment(PORTAL_URL="http://127.0.0.1:1", PORTAL_API_KEY="sp_x")  # pragma: allowlist secret
     load()
 
 

@@ -191,7 +191,7 @@ def test_a_file_without_a_telling_name_is_known_by_its_bytes(data: bytes, kind: 
         (b"plain words", "a.html", "no HTML"),
         (b"{broken", "a.json", "not valid JSON"),
         (b"%PDF-1.7\n" + bytes(50), "a.pdf", "damaged"),
-        (pdf("secret", password="pw"), "a.pdf", "password"),
+        (pdf("secret", password="pw"), "a.pdf", "password"),  # pragma: allowlist secret
         (pdf(""), "a.pdf", "no text"),
         (b"x" * 10_000_000, "a.txt", "line"),
         (b"x" * 10_000_000, "a.md", "line"),

