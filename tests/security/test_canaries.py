@@ -59,7 +59,8 @@ def canaries():
         "proxy", "wrong-type",
     )  # fmt: skip
     return {
-        name: f"CANARY{credentials.new_api_key().id}{number}" for number, name in enumerate(names)
+        name: f"CANARY{credentials.new_credential('key').id}{number}"
+        for number, name in enumerate(names)
     }
 
 
@@ -67,7 +68,7 @@ def canaries():
 def planted(collector, canaries):
     """The installation after everything was sent; with what it answered."""
     extra = {"PORTAL_OTLP_URL": collector.url, "PORTAL_LOG_LEVEL": "debug"}
-    wrong = credentials.new_api_key().text
+    wrong = credentials.new_credential("key").text
     with running(**extra, PORTAL_API_KEY=wrong) as machine:
         with httpx2.Client(base_url=machine.edge, timeout=30) as client:
             answers = [client.request(**one) for one in requests(canaries, wrong, machine.key)]
@@ -75,15 +76,20 @@ def planted(collector, canaries):
             run_goal(client, machine.key, answers)
         secrets = {
             **canaries,
-            "admin key": machine.key.split("_")[2],
-            "wrong key": wrong.split("_")[2],
-            "issued key": issued.split("_")[2],
+            "admin key": secret_in(machine.key),
+            "wrong key": secret_in(wrong),
+            "issued key": secret_in(issued),
             **installation_secrets(Path(machine.status["data"]) / "secrets"),
         }
         yield SimpleNamespace(
             machine=machine, answers=answers, secrets=secrets, collector=collector,
             data=Path(machine.status["data"]),
         )  # fmt: skip
+
+
+def secret_in(key):
+    """The secret part of an API key."""
+    return credentials.read_credential("key", key)[1]
 
 
 def installation_secrets(folder):

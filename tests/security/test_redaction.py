@@ -14,13 +14,13 @@ from bus import credentials, redaction, telemetry
 from bus.redaction import REDACTED
 from bus.settings import Settings
 
-API_KEY = credentials.new_api_key()
+API_KEY = credentials.new_credential("key")
 JWT = (
     "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJlLW9mLWEtdGVzdA"  # pragma: allowlist secret
 )
 PEM = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEI\n-----END PRIVATE KEY-----"  # pragma: allowlist secret
 TOLD = [
-    (API_KEY.text, API_KEY.text.split("_")[2]),
+    (API_KEY.text, credentials.read_credential("key", API_KEY.text)[1]),
     ("ss_0123456789abcdef_" + "Ab3" * 14 + "_0011aabb", "Ab3" * 14),
     ("sr_0123456789abcdef_" + "Zz9" * 14, "Zz9" * 14),
     (JWT, "c2lnbmF0dXJlLW9mLWEtdGVzdA"),
