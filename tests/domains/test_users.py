@@ -36,6 +36,7 @@ from schemas.principal import Principal
 from schemas.problems import Expired, NotFound, TooManyRequests, Unauthenticated
 from tests.conftest import look
 
+# pragma: allowlist nextline secret
 PASSWORD = "correct horse battery"
 TOKEN = "a-set-up-token-of-this-test"
 
