@@ -123,7 +123,8 @@ class Settings(Sources):
         Ollama itself knows no TLS.
         """
         if self.tls == "on":
-            for name, secure in SECURE.items():
+            for name in SECURE.keys() & self.model_fields_set:
+                secure = SECURE[name]
                 urls = getattr(self, name).get_secret_value().split(",")
                 if not all(url.strip().startswith(secure) for url in urls):
                     raise ValueError(f"with PORTAL_TLS=on {name} must begin with {secure[0]}")
@@ -170,7 +171,9 @@ def load() -> Settings:
     try:
         settings = Settings(_secrets_dir=folders or None, **given)
     except ValidationError as failed:
-        wrong += [f"{variable(*error['loc'])}: {error['msg']}" for error in failed.errors()]
+        wrong += [
+            f"{variable(*error['loc'] or ('*',))}: {error['msg']}" for error in failed.errors()
+        ]
     if wrong:
         for line in wrong:
             print(f"bad setting {line}", file=sys.stderr)
