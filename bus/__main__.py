@@ -80,7 +80,7 @@ async def with_jetstream(settings: Settings, verb: Any) -> list[Any]:
     urls = settings.nats_url.get_secret_value().split(",")
     try:
         connection = await nats.connect(
-            urls, **connect_once_options("bus"), **tls.nats_options(settings, "admin")
+            urls, **connect_once_options("bus", settings), **tls.nats_options(settings, "admin")
         )
     except (nats.errors.Error, OSError) as away:
         raise SystemExit(f"the bus does not answer: {away}") from None

@@ -16,6 +16,7 @@ from typing import Any
 
 from faststream.middlewares import AckPolicy
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from faststream.nats.security import NatsNKey
 from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -23,6 +24,7 @@ from nats.errors import Error as NatsError
 from bus import telemetry, tls
 from bus.connection import connect_options, hang_up
 from bus.settings import Settings
+from bus.subjects import inbox_of
 
 FETCH_S = 1.0
 FLUSH_S = 2
@@ -65,15 +67,19 @@ class BusBroker(NatsBroker):
     """The broker of one process."""
 
     def __init__(self, settings: Settings, name: str) -> None:
+        options = connect_options(name, settings)
+        seed = options.pop("nkeys_seed_str", None)
         super().__init__(
             settings.nats_url.get_secret_value().split(","),
             apply_types=False,
             logger=None,
             parser=as_little_as_needed,
             decoder=as_it_came,
-            **connect_options(name),
+            security=None if seed is None else NatsNKey.from_seed(seed),
+            **options,
         )
         self._connection_kwargs |= tls.nats_options(settings, name)
+        self._replies = f"{inbox_of(settings.nats_role)}.".encode()
         self._all: list[Workers] = []
 
     def answers(self, subject: str, queue: str, workers: int, consume: Consume) -> None:
@@ -99,6 +105,7 @@ class BusBroker(NatsBroker):
             stream=JStream(stream, declare=False),
             durable=durable,
             pull_sub=PullSub(batch_size=1, timeout=FETCH_S),
+            inbox_prefix=self._replies,
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
         )

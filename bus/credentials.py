@@ -104,8 +104,8 @@ def ensure_signing_keys(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in SIGNERS:
         private, public = folder / f"{name}.key", folder / f"{name}.pub"
-        if private.exists() and public.exists():
-            continue
+        if public.exists():
+            continue  # its private half may be another process's alone
         key = Ed25519PrivateKey.generate()
         write_secret(private, private_pem(key))
         write_secret(public, public_pem(key.public_key()))

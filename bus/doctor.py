@@ -89,7 +89,7 @@ async def bus(settings: Settings) -> list[Finding]:
     """JetStream and its streams."""
     urls = settings.nats_url.get_secret_value().split(",")
     connection = await nats.connect(
-        urls, **connect_once_options("doctor"), **tls.nats_options(settings, "admin")
+        urls, **connect_once_options("doctor", settings), **tls.nats_options(settings, "admin")
     )
     try:
         info = await connection.jetstream().streams_info()

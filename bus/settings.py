@@ -65,6 +65,18 @@ class Settings(Sources):
     nats_url: SecretStr = Field(
         SecretStr("nats://127.0.0.1:4222"), description="NATS servers, comma separated."
     )
+    nats_role: str | None = Field(
+        None, pattern="^[a-z]+$", description="This process's NATS user; names its inbox."
+    )
+    nats_seed: SecretStr | None = Field(
+        None, description="The NKey seed of that user; without it the URL says who this is."
+    )
+    gatekeeper_seed: SecretStr | None = Field(
+        None, description="NKey seed of the NATS user that lets integrators in."
+    )
+    issuer_seed: SecretStr | None = Field(
+        None, description="NKey seed that signs what integrators may do on the bus."
+    )
     postgres_url: SecretStr = Field(
         SecretStr("postgresql://portal@127.0.0.1:5432/portal"), description="The database."
     )

@@ -5,10 +5,14 @@ somebody else's subject.
 """
 
 import re
+from uuid import uuid4
 
 from schemas.contract import SUBJECT_PART, Event
 from schemas.problems import Malformed
 
+INBOX = "_INBOX"
+OUTSIDE = f"{INBOX}.outside"
+"""Where programs answer that are no part of the platform: no other reply comes there."""
 _TOKEN = re.compile(SUBJECT_PART)
 _SUBJECT = re.compile(rf"{SUBJECT_PART}(\.{SUBJECT_PART}){{0,15}}")
 
@@ -48,3 +52,13 @@ def live(domain: str, stream_id: str) -> str:
 def dead(stream: str, consumer: str) -> str:
     """Where messages go that a consumer gave up."""
     return f"dead.{token(stream.lower())}.{token(consumer)}"
+
+
+def inbox_of(role: str | None) -> str:
+    """Below what a credential gets its replies; without accounts everybody shares one root."""
+    return f"{INBOX}.{role}" if role else INBOX
+
+
+def outside_inbox() -> str:
+    """A fresh subject for one answer from outside; it cannot be guessed."""
+    return f"{OUTSIDE}.{uuid4().hex}"

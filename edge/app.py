@@ -33,6 +33,7 @@ from edge.access import Access, Journal
 from edge.accesstokens import AccessTokens
 from edge.asking import Asking
 from edge.authentication import Authentication
+from edge.bus_door import BusDoor
 from edge.eventstream import EventStreamDoor
 from edge.feed import SUPERVISE_S, Feed
 from edge.following import follower
@@ -64,6 +65,7 @@ class Edge:
     app: ASGIApp
     feed: Feed
     sockets: Sockets
+    bus_door: BusDoor
     journal: Journal
     health: Health
     connection: Connection
@@ -134,10 +136,18 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
     origins = settings.cors_origins
     authentication = Authentication(client, clock, signer, limiter, tokens, origins)
     feed = Feed(connection)
-    feed.on_events_of("identity", follower(authentication, tokens, rights))
     sockets = Sockets(feed, Tokens(connection), authentication, rights, clock, origins)
     routes = routes_of(asking, feed, rights, health)
     uses = Uses(client, clock, signer)
+    bus_door = BusDoor(client, clock, signer, limiter, rights, uses)
+    followed = follower(authentication, tokens, rights)
+
+    def heard(name: str, body: bytes) -> None:
+        followed(name, body)
+        bus_door.forget()
+
+    feed.on_events_of("identity", heard)
+    feed.on_events_of("credentials", lambda *_: bus_door.forget())
     front = Front(routes, authentication, limiter, rights, uses, clock, health)
     health.probes["grants"] = rights.ready
     journal = Journal(enabled=settings.log_level in ("debug", "info"))
@@ -151,7 +161,7 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
             await send({"type": "websocket.close", "code": 4403})
 
     app = Access(both, clock, journal, origins)
-    return Edge(app, feed, sockets, journal, health, connection, counted, rights, uses)
+    return Edge(app, feed, sockets, bus_door, journal, health, connection, counted, rights, uses)
 
 
 def server_of(app: ASGIApp, settings: Settings) -> PrivateServer:
@@ -175,7 +185,7 @@ async def connect(settings: Settings) -> Connection:
         telemetry.log().warning("bus connection", error=str(error))
 
     return await nats.connect(
-        servers, pending_size=-1, error_cb=log_error, **connect_options("edge"),
+        servers, pending_size=-1, error_cb=log_error, **connect_options("edge", settings),
         **tls.nats_options(settings, "edge"),
     )  # fmt: skip
 
@@ -192,6 +202,7 @@ async def open_edge(settings: Settings, health: Health) -> Edge:
     await lifecycle.wait_for("nats", connecting)
     edge = compose(settings, opened[0], Signer("edge", folder), health)
     await lifecycle.wait_for("stream EVENTS", edge.feed.start)
+    await edge.bus_door.open(edge.connection)
     return edge
 
 

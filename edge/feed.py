@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import orjson
 from nats.aio.client import Client as Connection
@@ -151,9 +152,10 @@ class Feed:
             ordered_consumer=True,
             cb=self._take,
             config=ConsumerConfig(
-                deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=self.seq + 1
+                name=f"edge-{uuid4().hex}",  # unnamed, the right to make it could change any other
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=self.seq + 1,
             ),
-        )
+        )  # fmt: skip
 
     async def _take(self, message: Msg) -> None:
         if message.metadata.sequence.stream <= self.seq:

@@ -1,4 +1,4 @@
-"""A tool for agents in plain nats-py. NATS_URL=nats://127.0.0.1:4222 python examples/tool.py."""
+"""A tool for agents in plain nats-py. NATS_URL=… NATS_NKEY=… python examples/tool.py."""
 
 import asyncio
 import datetime as dt
@@ -27,7 +27,7 @@ async def weekday(request: nats.micro.Request) -> None:
 
 
 async def main() -> None:
-    bus = await nats.connect(os.environ["NATS_URL"])
+    bus = await nats.connect(os.environ["NATS_URL"], nkeys_seed=os.environ.get("NATS_NKEY"))
     service = await nats.micro.add_service(bus, name="dates", version="1.0.1")
     await service.add_endpoint(
         name="weekday", subject="tool.dates.weekday", handler=weekday, metadata=ABOUT

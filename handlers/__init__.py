@@ -12,6 +12,7 @@ calls its operation over the bus; it never imports it.
 
 DOMAINS = (
     "identity",
+    "credentials",
     "events",
     "documents",
     "models",

@@ -14,6 +14,7 @@ from schemas.contract import Entity, Event, Job, Operation, Problem, Reaction
 
 DOMAINS = (
     "identity",
+    "credentials",
     "events",
     "documents",
     "models",

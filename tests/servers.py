@@ -170,10 +170,7 @@ class Nats:
     def start(self) -> None:
         """Start, and wait until JetStream answers."""
         config = self._folder / "nats.conf"
-        config.write_text(
-            f"listen: 127.0.0.1:{self._port}\nhttp: 127.0.0.1:{self._monitor}\n"
-            f'jetstream {{\n  store_dir: "{self._folder}/js"\n}}\n'
-        )
+        config.write_text(self.configuration())
         with (self._folder / "nats.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [nats_server.binary(), "-c", str(config)], stdout=log, stderr=log
@@ -187,6 +184,13 @@ class Nats:
             except OSError:
                 time.sleep(0.01)
         raise TimeoutError("nats-server did not start")
+
+    def configuration(self) -> str:
+        """Without accounts: whoever reaches it may do everything."""
+        return (
+            f"listen: 127.0.0.1:{self._port}\nhttp: 127.0.0.1:{self._monitor}\n"
+            f'jetstream {{\n  store_dir: "{self._folder}/js"\n}}\n'
+        )
 
     def kill(self) -> None:
         """As if by `kill -9`."""

@@ -42,6 +42,7 @@ class DataFolder:
         self.state = self.run / "state.json"
         self.ports = root / "ports.json"
         self.admin_key = self.secrets / "admin.key"
+        self.nats_seeds = self.secrets / "nats"
 
     def make(self) -> None:
         """Make the folders and see that there is room.

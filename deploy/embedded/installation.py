@@ -29,6 +29,7 @@ from deploy.embedded import (
 )
 from deploy.embedded.certificates import Secured
 from deploy.embedded.folder import DataFolder, write_private
+from deploy.embedded.handing_out import hand_out
 from deploy.embedded.lock import Lock
 from deploy.embedded.platform_processes import EDGE_PORT, Platform
 from deploy.embedded.ports import LOOPBACK, Ports
@@ -162,6 +163,7 @@ class Installation:
         )
         ensure_signing_keys(self._folder.secrets)  # before two processes would make them
         ensure_master_key(self._folder.secrets)
+        hand_out(self._folder, own_bus="nats" not in self._external)
         async with asyncio.TaskGroup() as preparing:
             for program in platform.first:
                 once = platform_processes.once(program, environment, self._folder)

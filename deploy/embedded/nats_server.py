@@ -1,9 +1,9 @@
 """The bus: nats-server with JetStream, from its wheel.
 
-The configuration file is written anew at each start; what lasts is the store and the password.
+The configuration file is written anew at each start; what lasts is the store and the NKey seeds,
+one for each role, in `secrets/nats`. What a role may do is in `deploy/nats/accounts.conf`.
 `sync_interval: always` makes an acknowledged message safe against power loss, not only against a
-crash (design §12, trap 11). The user stands in a list, because a single one is thrown out by the
-server at every reload.
+crash (design §12, trap 11).
 """
 
 import json
@@ -18,26 +18,18 @@ from deploy.embedded.certificates import Secured
 from deploy.embedded.folder import DataFolder, write_private
 from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.spec import Spec
+from deploy.nats import keys
+from deploy.nats.server import configuration as configuration_of
 
-USER = "portal"
 CONFIGURATION = """\
 server_name: portal
 host: "{host}"
 port: {port}
 {http}: "{host}:{monitor}"
-max_payload: 1MB
-ping_interval: "5s"
-ping_max: 3
-write_deadline: "10s"
-max_connections: 4096
-lame_duck_duration: "30s"
 jetstream {{
   store_dir: {store}
   max_memory_store: 512MB
 {sync}
-}}
-authorization {{
-  users: [ {{ user: {user}, password: {password} }} ]
 }}
 """
 TLS = """\
@@ -65,20 +57,19 @@ def spec(
     """The server of this data folder."""
     home = folder.of("nats")
     configuration = home / "nats.conf"
-    write_private(
-        configuration,
-        CONFIGURATION.format(
-            host=LOOPBACK,
-            port=port,
-            monitor=monitor,
-            http="https" if tls else "http",
-            store=json.dumps(str(home)),
-            sync=DURABLE if durable else "",
-            user=USER,
-            password=json.dumps(folder.password("nats")),
-        )
-        + (mutual_tls(tls.file("nats"), tls.file(TRUST)) if tls else ""),
+    keys.ensure(folder.nats_seeds)
+    server = CONFIGURATION.format(
+        host=LOOPBACK,
+        port=port,
+        monitor=monitor,
+        http="https" if tls else "http",
+        store=json.dumps(str(home)),
+        sync=DURABLE if durable else "",
     )
+    if tls:
+        server += mutual_tls(tls.file("nats"), tls.file(TRUST))
+    text = configuration_of(server, keys.variables(folder.nats_seeds))
+    write_private(configuration, text)
     return Spec(
         name="nats",
         role="nats",
@@ -95,9 +86,9 @@ def mutual_tls(own: Path, trust: Path) -> str:
     return TLS.format(own=json.dumps(str(own)), trust=json.dumps(str(trust)))
 
 
-def url(folder: DataFolder, port: int, *, tls: Secured | None = None) -> str:
-    """How a client gets in."""
-    return f"{'tls' if tls else 'nats'}://{USER}:{folder.password('nats')}@{LOOPBACK}:{port}"
+def url(port: int, *, tls: Secured | None = None) -> str:
+    """Where it is; who comes in says so by a seed."""
+    return f"{'tls' if tls else 'nats'}://{LOOPBACK}:{port}"
 
 
 def binary() -> str:

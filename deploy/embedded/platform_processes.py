@@ -56,7 +56,7 @@ def surroundings(
     folder: DataFolder, urls: Mapping[str, str], edge_port: int, admin: Mapping[str, str],
     tls: Secured | None = None,
 ) -> dict[str, str]:  # fmt: skip
-    """The environment of every platform process; writes the secret files that it leads to."""
+    """The environment of every platform process; writes the addresses for the operator."""
     addresses = dict(urls) | {"postgres": runtime_postgres(folder, urls["postgres"])}
     for service in SECRET_URLS:
         write_private(folder.secrets / f"portal_{service}_url", addresses[service])
@@ -115,7 +115,11 @@ def spec(
         address=f"{LOOPBACK}:{edge_port if program.name == 'edge' else health}",
         ready=probes.http(health, "/health/ready", trust=trust),
         alive=probes.http(health, "/health/live", trust=trust),
-        environment={**environment, "PORTAL_HEALTH_PORT": str(health)},
+        environment={
+            **environment,
+            "PORTAL_HEALTH_PORT": str(health),
+            "PORTAL_SECRETS": f"{environment['PORTAL_SECRETS']}/{program.name}",
+        },
         folder=PROJECT,
         start_s_max=START_S_MAX,
         grace_s=GRACE_S,

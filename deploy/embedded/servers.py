@@ -61,7 +61,7 @@ def plan(
     if "nats" in taken:
         monitor = ports.take("nats.monitor", NATS_MONITOR_PORT if fixed else 0)
         specs.append(nats_server.spec(folder, taken["nats"], monitor, durable=durable, tls=tls))
-        urls["nats"] = nats_server.url(folder, taken["nats"], tls=tls)
+        urls["nats"] = nats_server.url(taken["nats"], tls=tls)
     if "postgres" in taken:
         postgres = Postgres(folder, taken["postgres"], durable=durable, tls=tls)
         specs.append(postgres.spec())

@@ -55,7 +55,7 @@ class Servers:
 
     @property
     def nats_url(self) -> str:
-        """With user and password."""
+        """Without credentials: the seeds are in `secrets/nats`."""
         return self._urls["nats"]
 
     @property

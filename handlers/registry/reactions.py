@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 
 from bus import telemetry
 from bus.context import Context
+from bus.subjects import outside_inbox
 from handlers.registry import rules, service, store
 from schemas.contract import Event
 from schemas.problems import VersionConflict
@@ -70,7 +71,7 @@ async def ask_all(connection: Connection) -> list[bytes]:
         if room > 0 and len(answers) < ANSWERS_MAX:
             answers.append(message.data)
 
-    inbox = connection.new_inbox()
+    inbox = outside_inbox()
     subscription = await connection.subscribe(inbox, cb=keep)
     try:
         await connection.publish(ASK, b"", reply=inbox)

@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError, NoRespondersError
 
-from bus import envelope
+from bus import envelope, outside
 from handlers.tools import rules
 from schemas.contract import Json
 from schemas.problems import DependencyDown, Unavailable
@@ -39,9 +39,7 @@ async def call(
     """
     body = orjson.dumps(arguments)
     try:
-        reply = await connection.request(
-            tool.subject or "", body, timeout=timeout_s, headers=headers
-        )
+        reply = await outside.request(connection, tool.subject or "", body, headers, timeout_s)
     except NoRespondersError:
         raise Unavailable("Nobody answers for this tool now.", tool=tool.name) from None
     except TimeoutError:

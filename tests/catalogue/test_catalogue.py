@@ -17,7 +17,7 @@ from schemas.contract import SUBJECT_PART, Problem
 from tests.tidy import project
 
 ROOT = Path(__file__).parents[2]
-VOCABULARY = {"render", "contract", "problems", "principal", "policy", "catalogue"}
+VOCABULARY = {"render", "contract", "problems", "principal", "policy", "catalogue", "wiring"}
 OPERATIONS = catalogue.operations()
 
 

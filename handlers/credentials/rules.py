@@ -1,0 +1,133 @@
+"""What a bus credential may do, read off the permission table. Pure.
+
+    publish     api.<credential>.<domain>.<verb>   operations with a route that its key may call
+    subscribe   evt.<domain>.<past>.*              events of things all of which its key may read
+                live.<domain>.*                    tokens, where its key may start such a stream
+                _INBOX.<credential>.>              its replies
+
+A permission that reaches only own things opens no subject: a subject does not say whose it is.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from schemas import catalogue
+from schemas.contract import Entity, Event, Operation, Page
+from schemas.credentials import BusCredential, CreateCredential
+from schemas.identity import ApiKey
+from schemas.principal import Principal, permissions
+
+WIDTH = {"none": 0, "own": 1, "all": 2}
+EVERY_EVENT = "events:read"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a credential is good for now: as whom, and until when at most."""
+
+    principal: Principal
+    until: datetime | None
+
+
+@dataclass(frozen=True)
+class Rights:
+    """Subjects of one NATS user."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """The same for the same rights: what an open connection is compared by."""
+        text = "\n".join((*self.publish, "", *self.subscribe))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def new_credential(
+    command: CreateCredential, key: ApiKey, *, id: str, at: datetime
+) -> BusCredential:
+    """A credential that stands for the key and belongs to the key's owner."""
+    return BusCredential(
+        id=id, version=1, name=command.name, key_id=key.id, owner_id=key.owner_id,
+        created_at=at, revoked_at=None,
+    )  # fmt: skip
+
+
+def revoked(credential: BusCredential, at: datetime) -> BusCredential:
+    """The credential at its end; a second time changes nothing."""
+    if credential.revoked_at is not None:
+        return credential
+    return credential.model_copy(update={"version": credential.version + 1, "revoked_at": at})
+
+
+def good(key: ApiKey, at: datetime) -> bool:
+    """Whether the key opens anything at that moment."""
+    return key.revoked_at is None and (key.expires_at is None or at < key.expires_at)
+
+
+def principal_of(key: ApiKey) -> Principal:
+    """Whom a key stands for."""
+    return Principal(id=key.owner_id, kind="key", roles=key.roles, scopes=key.scopes)
+
+
+def excess(maker: Principal, key: Principal) -> tuple[str, ...]:
+    """Permissions that the key has beyond whoever would get its credential."""
+    return tuple(
+        permission
+        for permission in permissions()
+        if WIDTH[key.scope_of(permission)] > WIDTH[maker.scope_of(permission)]
+    )
+
+
+def rights(credential_id: str, principal: Principal) -> Rights:
+    """Every subject that a credential may use."""
+    asked = (f"api.{credential_id}.{o.name}" for o in catalogue.operations() if may(principal, o))
+    heard = (*events(principal), *tokens(principal), f"_INBOX.{credential_id}.>")
+    return Rights(tuple(sorted(asked)), tuple(sorted(heard)))
+
+
+def may(principal: Principal, operation: Operation[Any, Any]) -> bool:
+    """Whether it may be asked: what has no route is the layers' own."""
+    return operation.route is not None and principal.scope_of(operation.may) != "none"
+
+
+def events(principal: Principal) -> tuple[str, ...]:
+    """Events that it may read."""
+    allowed = [event for event in catalogue.events() if reads(principal, event)]
+    if len(allowed) == len(catalogue.events()):
+        return ("evt.>",)
+    return tuple(f"{event.subject_root()}.*" for event in allowed)
+
+
+def reads(principal: Principal, event: type[Event]) -> bool:
+    """Whether it may read all events of this kind."""
+    asked = (EVERY_EVENT, *readers()[event.entity_type])
+    return any(principal.scope_of(permission) == "all" for permission in asked)
+
+
+def tokens(principal: Principal) -> tuple[str, ...]:
+    """Tokens of the streams that it may start."""
+    domains = {o.domain for o in catalogue.operations() if o.kind == "stream" and may(principal, o)}
+    return tuple(f"live.{domain}.*" for domain in domains)
+
+
+@cache
+def readers() -> dict[type[Entity], frozenset[str]]:
+    """Each kind of thing with the permissions under which it is shown."""
+    reading = [o for o in catalogue.operations() if o.reads and o.may]
+    return {
+        event.entity_type: frozenset(
+            o.may for o in reading if o.may and shows(o, event.entity_type)
+        )
+        for event in catalogue.events()
+    }
+
+
+def shows(operation: Operation[Any, Any], kind: type[Entity]) -> bool:
+    """Whether an operation answers with things of this kind."""
+    if issubclass(operation.reply, Page):
+        return operation.reply.model_fields["items"].annotation == tuple[kind, ...]  # type: ignore[valid-type]
+    return operation.reply is kind

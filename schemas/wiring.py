@@ -1,0 +1,89 @@
+"""Who calls whom, and who listens to what besides: the part that no other declaration tells.
+
+What a domain answers, announces, follows and works on stands in its own module. Here stands what
+it asks of others. From both, `deploy/nats` derives what each process may do on the bus; a test
+holds this table against the code.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from schemas import (
+    agents,
+    catalogue,
+    credentials,
+    documents,
+    evaluation,
+    identity,
+    models,
+    registry,
+    tools,
+)
+from schemas.contract import Event, Operation
+
+TOOL_SUBJECTS = "tool.>"
+"""Where programs that are no part of the platform answer."""
+ROLL_CALL = "$SRV.INFO"
+"""The question of the NATS service protocol that everybody answers."""
+
+ABOUT_RIGHTS = ("identity.", "credentials.")
+"""Events of these may change what somebody may do."""
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What one domain, or the edge, does on the bus beyond what its declarations say.
+
+    Args:
+        calls: Operations of other domains that it asks.
+        hears: Events that it listens to as they pass, without a durable consumer.
+        asks_outside: Subjects of programs that are no part of the platform.
+        reads_uploads: Takes files out of the bucket of uploads.
+    """
+
+    calls: tuple[Operation[Any, Any], ...] = ()
+    hears: tuple[type[Event], ...] = ()
+    asks_outside: tuple[str, ...] = ()
+    reads_uploads: bool = False
+
+
+EDGE = Wiring(calls=(identity.resolve_key, credentials.resolve))
+"""The edge also asks every operation that has a route."""
+
+DOMAINS: dict[str, Wiring] = {
+    "credentials": Wiring(
+        calls=(identity.key,),
+        hears=tuple(e for e in catalogue.events() if e.name.startswith(ABOUT_RIGHTS)),
+    ),
+    "documents": Wiring(calls=(models.embed,), reads_uploads=True),
+    "tools": Wiring(
+        calls=(
+            documents.get, documents.content, documents.sections, documents.search,
+            documents.claims, documents.compare, documents.summarize, documents.write,
+            registry.service,
+        ),
+        asks_outside=(TOOL_SUBJECTS,),
+    ),
+    "agents": Wiring(
+        calls=(models.generate, tools.get, tools.search, tools.invoke),
+        hears=(agents.RunFinished,),
+    ),
+    "goals": Wiring(
+        calls=(
+            documents.get, agents.assign, agents.cancel_run, models.generate, evaluation.score,
+        ),
+    ),
+    "registry": Wiring(
+        calls=(tools.listing,),
+        hears=(
+            registry.ServiceAppeared, registry.ServiceChanged, registry.ServiceLost,
+            tools.ToolRegistered, tools.ToolChanged,
+        ),
+        asks_outside=(ROLL_CALL,),
+    ),
+}  # fmt: skip
+
+
+def of(domain: str) -> Wiring:
+    """What a domain does besides; most do nothing."""
+    return DOMAINS.get(domain, Wiring())
