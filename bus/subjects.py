@@ -11,7 +11,7 @@ from schemas.contract import SUBJECT_PART, Event
 from schemas.problems import Malformed
 
 INBOX = "_INBOX"
-OUTSIDE = f"{INBOX}.outside"
+OUTSIDE = f"{INBOX}.from-outside"
 """Where programs answer that are no part of the platform: no other reply comes there."""
 _TOKEN = re.compile(SUBJECT_PART)
 _SUBJECT = re.compile(rf"{SUBJECT_PART}(\.{SUBJECT_PART}){{0,15}}")

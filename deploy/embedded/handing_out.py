@@ -1,11 +1,12 @@
 """Which secrets each process gets: a folder of its own, with what it needs and nothing else.
 
 `secrets/` is the supervisor's and the operator's; `secrets/edge` and `secrets/handlers` hold copies
-for these two. So the edge cannot sign as a layer or come onto the bus as one, nor the other way
+for these two, and links to what may be replaced while they run. So the edge cannot sign as a layer or come onto the bus as one, nor the other way
 round, as far as they can read only their own folder.
 """
 
 import shutil
+from pathlib import Path
 
 from deploy.embedded.folder import DataFolder, write_private
 
@@ -25,6 +26,7 @@ SEEDS = {
     },
 }  # fmt: skip
 OPERATOR = "admin"
+REPLACED = ("portal_postgres_url", "master.key")
 
 
 def hand_out(folder: DataFolder, *, own_bus: bool) -> None:
@@ -39,7 +41,9 @@ def hand_out(folder: DataFolder, *, own_bus: bool) -> None:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(mode=0o700)
         for name in names:
-            if (folder.secrets / name).exists():
+            if name in REPLACED:
+                (place / name).symlink_to(Path("..") / name)
+            elif (folder.secrets / name).exists():
                 write_private(place / name, (folder.secrets / name).read_text())
         if own_bus:
             write_private(place / ROLE, process)

@@ -1,10 +1,11 @@
 """`python -m deploy.images.prepare FOLDER`: the secrets of a compose installation, made once.
 
-Passwords, the URLs that hold them, server configurations, signing keys, certificates and the first
-admin key are written as files into the folder `PORTAL_SECRETS`, which all services mount; the
-database's owner has its password in FOLDER, which only migrations and the database mount. What is
-there stays, so it may run at every start; only a certificate that is due is replaced. It never
-prints a secret except the admin key and the set-up token when it makes them.
+Passwords, the URLs that hold them, server configurations, NKey seeds, signing keys, certificates and
+the first admin key are written as files into the folder `PORTAL_SECRETS`; `edge/` and `handlers/` in
+it hold what these two read, and FOLDER the password of the database's owner, which only migrations
+and the database mount. What is there stays, so it may run at every start; only a certificate that
+is due is replaced, and the rights on the bus follow the code. It never prints a secret except the
+admin key and the set-up token when it makes them.
 """
 
 import os
@@ -18,12 +19,29 @@ from bus.certificate_folder import CertificateFolder, load
 from bus.clock import Clock
 from bus.sealing import ensure_master_key
 from deploy.embedded.nats_server import mutual_tls
+from deploy.nats import keys, server
 
 PASSWORD_BYTES = 24
-SERVERS = ("nats", "app_user", "valkey")
+SERVERS = ("app_user", "valkey")
 NAMED = ("nats", "postgres", "valkey", "edge")  # reached by the name of their service
 CERTIFICATES = Path("/run/portal/certificates")  # as every container sees them
 DATABASE = "postgresql://{role}:{password}@postgres:5432/portal"
+NEEDS = {
+    "edge": ("portal_nats_url", "portal_redis_url", "edge.key", "edge.pub", "handlers.pub"),
+    "handlers": (
+        "portal_nats_url", "portal_postgres_url", "portal_redis_url", "handlers.key",
+        "handlers.pub", "edge.pub", "master.key", "portal_bootstrap_key_id",
+        "portal_bootstrap_key_hash", "portal_bootstrap_setup_hash",
+    ),
+}  # fmt: skip
+SEEDS = {
+    ".": {"portal_nats_seed": "admin"},
+    "edge": {"portal_nats_seed": "edge"},
+    "handlers": {
+        "portal_nats_seed": "handlers", "portal_gatekeeper_seed": "gatekeeper",
+        "portal_issuer_seed": "issuer",
+    },
+}  # fmt: skip
 
 
 def main(of_migrations: Path) -> None:
@@ -41,6 +59,24 @@ def main(of_migrations: Path) -> None:
     certify(CertificateFolder(folder / CERTIFICATES.name))
     ensure_master_key(folder)
     admin_key(folder)
+    hand_out(folder)
+
+
+def hand_out(folder: Path) -> None:
+    """Copy what each process needs into its own folder; write the bus's configuration anew."""
+    seeds = folder / "nats"
+    keys.ensure(seeds)
+    for place, names in NEEDS.items():
+        (folder / place).mkdir(mode=0o700, exist_ok=True)
+        for name in names:
+            write_once(folder / place / name, (folder / name).read_text())
+    for place, files in SEEDS.items():
+        write_once(folder / place / "portal_nats_role", files["portal_nats_seed"])
+        for name, role in files.items():
+            write_once(folder / place / name, keys.seed(seeds, role))
+    tls = mutual_tls(CERTIFICATES / "nats.pem", CERTIFICATES / "ca.pem")
+    text = server.configuration(NATS + tls, keys.variables(seeds))
+    credentials.write_secret(folder / "nats.conf", text.encode())
 
 
 def fresh() -> str:
@@ -73,11 +109,9 @@ def certify(found: CertificateFolder) -> None:
 def texts(passwords: dict[str, str]) -> dict[str, str]:
     """Addresses for the platform and configurations for the servers."""
     return {
-        "portal_nats_url": f"tls://portal:{passwords['nats']}@nats:4222",
+        "portal_nats_url": "tls://nats:4222",
         "portal_postgres_url": DATABASE.format(role="app_user", password=passwords["app_user"]),
         "portal_redis_url": f"rediss://:{passwords['valkey']}@valkey:6379/0",
-        "nats.conf": NATS.format(password=passwords["nats"])
-        + mutual_tls(CERTIFICATES / "nats.pem", CERTIFICATES / "ca.pem"),
         "valkey.conf": VALKEY.format(password=passwords["valkey"]),
         "pg_hba.conf": PG_HBA,
     }
@@ -95,15 +129,11 @@ NATS = """\
 server_name: portal
 port: 4222
 https: 8222
-max_payload: 1MB
-jetstream {{
+jetstream {
   store_dir: "/data"
   max_memory_store: 256MB
   sync_interval: always
-}}
-authorization {{
-  users: [ {{ user: portal, password: "{password}" }} ]
-}}
+}
 """
 VALKEY = """\
 bind 0.0.0.0

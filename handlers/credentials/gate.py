@@ -107,7 +107,9 @@ class Gate:
             if not await self._still_so(name):
                 telemetry.log().info("shown out", user=name)
                 await self._connection.publish(
-                    f"$SYS.REQ.SERVER.{server}.KICK", orjson.dumps({"cid": one["cid"]})
+                    f"$SYS.REQ.SERVER.{server}.KICK",
+                    orjson.dumps({"cid": one["cid"]}),
+                    reply=self._answers,  # without one the server does nothing
                 )
 
     async def _still_so(self, name: str) -> bool:

@@ -130,8 +130,11 @@ async def test_the_crash_proof_holds(machine):
 
 
 async def test_a_remote_tool_joins_is_found_and_is_used_by_an_agent(machine):
-    secret = Path(machine.status["data"]) / "secrets" / "portal_nats_url"
-    environment = os.environ | {"NATS_URL": secret.read_text().strip()}
+    secrets = Path(machine.status["data"]) / "secrets"
+    environment = os.environ | {
+        "NATS_URL": (secrets / "portal_nats_url").read_text().strip(),
+        "NATS_NKEY": str(secrets / "nats" / "outside.seed"),
+    }
     tool = await asyncio.create_subprocess_exec(
         str(PORTAL.parent / "python"), "examples/tool.py", env=environment
     )

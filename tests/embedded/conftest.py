@@ -107,11 +107,15 @@ class Foreground:
         """The address with the credentials that the data folder keeps."""
         scheme, _, rest = self.state()["addresses"][service].partition("://")
         users = {
-            "nats": f"portal:{self.password('nats')}",
             "postgres": f"portal:{self.password('portal_role')}",
             "redis": f":{self.password('valkey')}",
         }
-        return f"{scheme}://{users[service]}@{rest}"
+        return f"{scheme}://{users[service]}@{rest}" if service in users else f"{scheme}://{rest}"
+
+    def bus_as(self, role: str) -> dict[str, str]:
+        """How to come onto the bus with that role's seed."""
+        seed = self.secret(f"nats/{role}.seed")
+        return {"nkeys_seed_str": seed, "inbox_prefix": f"_INBOX.{role}"}
 
     def password(self, server: str) -> str:
         return self.secret(f"{server}.password")

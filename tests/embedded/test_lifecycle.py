@@ -79,9 +79,11 @@ async def test_data_survives_a_restart(foreground: Any) -> None:
 
 
 async def write_everywhere(foreground: Any) -> None:
-    bus = await nats.connect(foreground.url("nats"))
-    await bus.jetstream().add_stream(name="KEPT", subjects=["kept"])
-    await bus.jetstream().publish("kept", b"kept")
+    bus = await nats.connect(foreground.url("nats"), **foreground.bus_as("admin"))
+    await bus.jetstream().add_stream(name="KEPT", subjects=["job.goals.plan"])
+    await bus.close()
+    bus = await nats.connect(foreground.url("nats"), **foreground.bus_as("goals"))
+    await bus.jetstream().publish("job.goals.plan", b"kept")
     await bus.close()
     cache = redis.asyncio.from_url(foreground.url("redis"), decode_responses=True)
     await cache.set("kept", "kept")
@@ -92,7 +94,7 @@ async def write_everywhere(foreground: Any) -> None:
 
 
 async def read_everywhere(foreground: Any) -> tuple[Any, Any, Any]:
-    bus = await nats.connect(foreground.url("nats"))
+    bus = await nats.connect(foreground.url("nats"), **foreground.bus_as("admin"))
     message = await bus.jetstream().get_msg("KEPT", 1)
     await bus.close()
     cache = redis.asyncio.from_url(foreground.url("redis"), decode_responses=True)
@@ -106,11 +108,13 @@ async def read_everywhere(foreground: Any) -> tuple[Any, Any, Any]:
 
 def test_secrets_and_state_are_readable_by_their_owner_only(foreground: Any) -> None:
     foreground.up()
-    secrets = list((foreground.data / "secrets").iterdir())
+    secrets = list((foreground.data / "secrets").rglob("*"))
     assert len(secrets) >= 4
     files = [*secrets, foreground.data / "run" / "state.json", foreground.data / "nats/nats.conf"]
     assert {path.stat().st_mode & 0o077 for path in files} == {0}
-    assert foreground.password("nats") not in foreground.run("status", "--json").stdout
+    shown = foreground.run("status", "--json").stdout
+    assert foreground.password("valkey") not in shown
+    assert foreground.secret("nats/admin.seed") not in shown
 
 
 async def test_no_server_answers_without_its_password(foreground: Any) -> None:

@@ -34,19 +34,35 @@ def test_layers_start_once_the_servers_are_up_to_date_and_learn_where_everything
     told = json.loads((platform.data / f"edge-{edge}.json").read_text())
     secrets = Path(told["PORTAL_SECRETS"])
     assert told["PORTAL_OLLAMA_URL"] == "http://127.0.0.1:1"
-    admin = (secrets / "migrate" / "portal_postgres_url").read_text()
+    admin = (secrets.parent / "migrate" / "portal_postgres_url").read_text()
     assert admin == "postgresql://a:b@127.0.0.1:1/portal"
-    runtime = (secrets / "portal_postgres_url").read_text()
+    runtime = (secrets.parent / "migrate" / "portal_runtime_postgres_url").read_text()
     assert re.fullmatch(r"postgresql://app_user:[\w-]{32}@127.0.0.1:1/portal", runtime)
-    assert (secrets / "migrate" / "portal_runtime_postgres_url").read_text() == runtime
     assert (secrets / "portal_nats_url").read_text() == platform.url("nats")
     assert (secrets / "portal_redis_url").read_text() == platform.url("redis")
+    check_what_each_process_can_read(platform, secrets)
     state = platform.state()
     assert state["addresses"]["edge"] == f"http://127.0.0.1:{told['PORTAL_EDGE_PORT']}"
     assert state["addresses"]["postgres"] == "postgresql://127.0.0.1:1/portal"
     assert set(platform.pids()) == {"nats", "valkey", "handlers-1", "handlers-2", "edge"}
     check_admin_key(platform, told)
     assert platform.stop(process) == 0
+
+
+def check_what_each_process_can_read(platform: Any, edge: Path) -> None:
+    layers = edge.parent / "handlers"
+    runtime = (edge.parent / "migrate" / "portal_runtime_postgres_url").read_text()
+    assert (layers / "portal_postgres_url").read_text() == runtime
+    assert not (edge / "portal_postgres_url").exists()
+    assert ((edge / "edge.key").exists(), (edge / "handlers.key").exists()) == (True, False)
+    assert ((layers / "edge.key").exists(), (layers / "handlers.key").exists()) == (False, True)
+    assert not (edge / "portal_issuer_seed").exists()
+    for place, role in ((edge, "edge"), (layers, "handlers"), (edge.parent, "admin")):
+        assert (place / "portal_nats_role").read_text() == role
+        seed = (platform.data / "secrets" / "nats" / f"{role}.seed").read_text()
+        assert (place / "portal_nats_seed").read_text() == seed
+    for file in (*edge.iterdir(), *layers.iterdir()):
+        assert file.stat().st_mode & 0o077 == 0
 
 
 def check_admin_key(platform: Any, told: dict[str, str]) -> None:

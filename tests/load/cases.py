@@ -208,13 +208,13 @@ async def write_agents(
 
 async def raw_replies(machine: Machine) -> Row:
     """nats-py request and respond, nothing else."""
-    url = bus_url(machine)
+    url, seed = bus_url(machine), seed_of(machine, "operator")
     responder = subprocess.Popen(
-        [sys.executable, "-m", "tests.load.replies", url], stdout=subprocess.PIPE
+        [sys.executable, "-m", "tests.load.replies", url, seed], stdout=subprocess.PIPE
     )
     assert responder.stdout is not None
     await asyncio.to_thread(responder.stdout.readline)
-    connection = await nats.connect(url)
+    connection = await nats.connect(url, nkeys_seed=seed, inbox_prefix="_INBOX.operator")
     try:
         pids = {"responder": responder.pid, "nats": machine.pids()["nats"]}
         return await with_cpu(
@@ -232,7 +232,9 @@ async def raw_replies(machine: Machine) -> Row:
 
 async def our_replies(machine: Machine) -> Row:
     """The same through FastStream, principal, permission, validation and metrics."""
-    connection = await nats.connect(bus_url(machine))
+    connection = await nats.connect(
+        bus_url(machine), nkeys_seed=seed_of(machine, "edge"), inbox_prefix="_INBOX.edge"
+    )
     clock = Clock()
     client = Client(connection, clock)
     signer = Signer("edge", Path(machine.status["data"]) / "secrets")
@@ -263,7 +265,12 @@ async def ask_over_and_over(one: Callable[[], Awaitable[object]]) -> Measured:
     return measured
 
 
+def seed_of(machine: Machine, role: str) -> str:
+    """The file with the NKey seed of a role."""
+    return str(Path(machine.status["data"]) / "secrets" / "nats" / f"{role}.seed")
+
+
 def bus_url(machine: Machine) -> str:
-    """The NATS URL with its credentials."""
+    """The NATS URL."""
     secret = Path(machine.status["data"]) / "secrets" / "portal_nats_url"
     return secret.read_text().strip()

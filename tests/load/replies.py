@@ -10,9 +10,9 @@ SUBJECT = "bench.raw"
 BODY = b'{"id":"admin","kind":"key","roles":["admin"],"scopes":[],"via":null}'
 
 
-async def main(url: str) -> None:
+async def main(url: str, seed: str) -> None:
     """Answer until killed."""
-    connection = await nats.connect(url)
+    connection = await nats.connect(url, nkeys_seed=seed)
 
     async def answer(message: object) -> None:
         await message.respond(BODY)  # type: ignore[attr-defined]
@@ -24,4 +24,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1]))
+    uvloop.run(main(*sys.argv[1:]))

@@ -1,6 +1,8 @@
 """A nats-server with the accounts and permissions of an installation, and the platform on it."""
 
 import asyncio
+import contextlib
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import nats
 import pytest
 from nats.aio.client import Client as Connection
+from nats.errors import Error as NatsError
 
 from bus import lifecycle, topology
 from bus.client import Client
@@ -69,25 +72,56 @@ class User:
 
     def __init__(self, role: str, connection: Connection, refused: list[str]) -> None:
         self.role, self.connection, self.refused = role, connection, refused
+        self._fences = itertools.count()
 
-    async def may_publish(self, subject: str, reply: str = "") -> bool:
+    async def may_publish(self, subject: str) -> bool:
         """Whether the server takes it."""
         self.refused.clear()
-        await self.connection.publish(subject, b"", reply=reply)
-        return await self._taken()
+        await self.connection.publish(subject, b"")
+        return not await self.told()
 
     async def may_subscribe(self, subject: str, queue: str = "") -> bool:
         """Whether the server takes it."""
         self.refused.clear()
         subscription = await self.connection.subscribe(subject, queue=queue)
-        taken = await self._taken()
+        taken = not await self.told()
         await subscription.unsubscribe()
         return taken
 
-    async def _taken(self) -> bool:
-        await self.connection.flush()
-        await asyncio.sleep(0)
-        return not self.refused
+    async def told(self) -> list[str]:
+        """What the server has refused up to now.
+
+        The server tells it in order, so the last word is its refusal of what nobody may. (A pong
+        will not do: the client may still be owed an earlier one.)
+        """
+        queue = f"fence-{next(self._fences)}"
+        fence = await self.connection.subscribe("$SYS.REQ.USER.AUTH", queue=queue)
+        async with asyncio.timeout(10):
+            while not any(queue in error for error in self.refused):
+                await asyncio.sleep(0.001)
+        await fence.unsubscribe()
+        return [error for error in self.refused if "fence-" not in error]
+
+
+async def turned_away(url: str, **credential: Any) -> str:
+    """What somebody is told who must not come in; being let in is the empty string."""
+    connection, said = Connection(), ""
+
+    async def remember(_: Exception) -> None:
+        return
+
+    try:
+        await connection.connect(
+            url, allow_reconnect=False, connect_timeout=5, error_cb=remember, **credential
+        )
+    except (NatsError, ConnectionError) as refusal:
+        said = repr(refusal)
+    if connection._transport is not None:  # the driver leaves it open when it is refused
+        connection._transport.close()
+        with contextlib.suppress(ConnectionError):
+            await connection._transport.wait_closed()
+    await connection.close()
+    return said
 
 
 def secret(text: str) -> Any:

@@ -72,7 +72,7 @@ async def ended(http, goal_id):  # noqa: F811
 
 async def read_tokens(http):  # noqa: F811
     """A stream with its tokens, and the same again for a second reader."""
-    ask = {"messages": [{"role": "user", "content": "Count to three."}], "max_tokens": 20}
+    ask = {"messages": [{"role": "user", "content": "Count to three."}], "tokens_max": 20}
     headers = {"accept": "text/event-stream"}
     async with http.stream("POST", "/models/generate", json=ask, headers=headers) as answer:
         location = answer.headers["location"]

@@ -128,6 +128,17 @@ def test_the_secrets_are_made_once_and_readable_by_their_owner_only(tmp_path, mo
     assert first["admin.key"].decode() in shown
     assert capsys.readouterr().out == ""
     assert {"portal_nats_url", "portal_postgres_url", "portal_redis_url"} <= set(first)
+    for mine, others in (("edge", "handlers"), ("handlers", "edge")):
+        assert f"{mine}/{mine}.key" in first
+        assert f"{mine}/{others}.key" not in first
+        assert first[f"{mine}/portal_nats_seed"] != first[f"{others}/portal_nats_seed"]
+    assert "edge/portal_postgres_url" not in first
+    assert b"nkey: $NKEY_EDGE" in first["nats.conf"]
+
+
+def test_edge_and_layers_read_their_own_folders():
+    for name in ("edge", "handlers"):
+        assert f"PORTAL_SECRETS=/run/portal/{name}" in SERVICES[name]["command"]
 
 
 def test_every_server_shows_a_certificate_with_its_own_name_and_no_other_service(
@@ -141,7 +152,10 @@ def test_every_server_shows_a_certificate_with_its_own_name_and_no_other_service
         assert hosts - set(certificates.LOCAL_HOSTS) == {role}
 
 
-def test_every_port_speaks_tls():
+def test_every_port_speaks_tls(tmp_path, monkeypatch):
+    monkeypatch.setenv("PORTAL_SECRETS", str(tmp_path))
+    prepare.main()
+    prepared = read_all(tmp_path)
     environment = SERVICES["edge"]["environment"]
     written = prepare.texts(dict.fromkeys(prepare.SERVERS, "x"))
     postgres = SERVICES["postgres"]["command"]
@@ -151,7 +165,8 @@ def test_every_port_speaks_tls():
     assert "-cssl=on" in postgres
     assert "\nhost " not in written["pg_hba.conf"]
     assert "\nport 0\n" in written["valkey.conf"]
-    assert "verify: true" in written["nats.conf"]
+    assert "verify: true" in prepared["nats.conf"].decode()
+    assert "\nhttp: " not in prepared["nats.conf"].decode()
     assert written["portal_nats_url"].startswith("tls://")
     assert written["portal_redis_url"].startswith("rediss://")
 
