@@ -26,14 +26,16 @@ check: $(TOOLS) ## format, lint, types, architecture, generated files, secrets
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m schemas.render --check
+	@$(BIN)/python -m deploy.nats --check
 	@$(BIN)/bandit -q -c pyproject.toml -r schemas bus handlers edge deploy
 	@git ls-files -z -- . $(UNSCANNED) | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 
 fmt: $(TOOLS) ## format, and repair what can be repaired
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-generate: $(TOOLS) ## render the catalogue into docs/generated
+generate: $(TOOLS) ## render the catalogue into docs/generated and the rights on the bus
 	@$(BIN)/python -m schemas.render
+	@$(BIN)/python -m deploy.nats
 
 bench: $(TOOLS) ## measure: requests/s, latency, CPU per request and process
 	@$(BIN)/python -m tests.load

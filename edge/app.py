@@ -221,6 +221,7 @@ class Running:
         telemetry.log().info("draining", sockets=len(edge.sockets))
         await end(self.background)
         edge.sockets.drain()
+        await edge.bus_door.close()
         try:
             await self.server.end()
         finally:

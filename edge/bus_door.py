@@ -8,6 +8,8 @@ count it, authorise on the operation, ask. Body and reply are those of the opera
 the problem's body with the headers of the NATS service protocol.
 """
 
+import asyncio
+import contextlib
 import re
 import time
 from collections import OrderedDict
@@ -16,6 +18,7 @@ from typing import Any
 import orjson
 from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 
 from bus import envelope, subjects, telemetry
 from bus.broker import Workers
@@ -35,6 +38,7 @@ SUBJECT = "api.*.*.*"
 QUEUE = "api"
 WORKERS = 256
 KNOWN_S = 30.0
+DRAIN_S = 5.0
 CACHE_MAX = 4096
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -49,10 +53,19 @@ class BusDoor:
         self._known: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
         self._epoch = 0
         self._pool = Workers(WORKERS, "bus-door")
+        self._subscription: Any = None
 
     async def open(self, connection: Connection) -> None:
         """Subscribe, as one of the edge's processes."""
-        await connection.subscribe(SUBJECT, queue=QUEUE, cb=self._take)
+        self._subscription = await connection.subscribe(SUBJECT, queue=QUEUE, cb=self._take)
+
+    async def close(self) -> None:
+        """Take no more, and finish what has come."""
+        with contextlib.suppress(NatsError, TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self._subscription.drain()
+        if self._pool.tasks:
+            await asyncio.wait(self._pool.tasks, timeout=DRAIN_S)
 
     def forget(self) -> None:
         """Somebody's rights have changed: ask again for each."""

@@ -1,6 +1,7 @@
 // A tool for agents with the npm client: the palindromes in a text.
-// Run it: npm install && NATS_URL=nats://127.0.0.1:4222 node tool.mjs
-import { connect } from "@nats-io/transport-node";
+// Run it: npm install && NATS_URL=nats://127.0.0.1:4222 NATS_NKEY=<seed file> node tool.mjs
+import { readFile } from "node:fs/promises";
+import { connect, nkeyAuthenticator } from "@nats-io/transport-node";
 import { Svcm } from "@nats-io/services";
 
 const about = {
@@ -18,8 +19,10 @@ const about = {
 };
 
 const url = new URL(process.env.NATS_URL ?? "nats://127.0.0.1:4222");
+const seed = process.env.NATS_NKEY ? await readFile(process.env.NATS_NKEY) : undefined;
 const bus = await connect({
   servers: url.host,
+  authenticator: seed && nkeyAuthenticator(new Uint8Array(seed)),
   user: url.username || undefined,
   pass: decodeURIComponent(url.password) || undefined,
 });

@@ -4,9 +4,14 @@ import asyncio
 import json
 import os
 import sys
+from contextlib import AsyncExitStack
 
 import pytest
 
+from bus import process
+from bus.lifecycle import Health
+from handlers import DOMAINS
+from handlers.__main__ import load_service
 from tests.conftest import ROOT, eventually
 from tests.edge.conftest import admin_key, anonymous, http, url, watch  # noqa: F401
 from tests.security import secured_bus
@@ -24,6 +29,18 @@ def settings(settings, bus_server, admin_key):  # noqa: F811
         "edge_port": free_port(),
     }
     return secured_bus.of_handlers(settings, bus_server).model_copy(update=first_key)
+
+
+@pytest.fixture(params=["one process", "a process for each domain"])
+async def platform(request, settings, bus_ready, bus_server):  # noqa: F811
+    """The layers under the role of all of them, and each under its own."""
+    services = [load_service(domain) for domain in DOMAINS]
+    apart = [(bus_server.settings(settings, one.name), [one]) for one in services]
+    async with AsyncExitStack() as stack:
+        for own, some in [(settings, services)] if request.param == "one process" else apart:
+            few = own.model_copy(update={"pool_size": 3})
+            running = await stack.enter_async_context(process.answering(few, some, Health("test")))
+        yield running.platform
 
 
 async def test_a_goal_an_upload_a_stream_a_socket_and_a_tool_need_no_more_than_they_have(
@@ -54,6 +71,9 @@ async def test_a_goal_an_upload_a_stream_a_socket_and_a_tool_need_no_more_than_t
             tasks = (await http.get(f"/goals/{done['id']}/tasks")).json()["items"]
             assert "Monday" in json.dumps(tasks)
             await read_tokens(http)
+            bus_server.kill()
+            bus_server.start()
+            await eventually(lambda: found(http, "/agents"), timeout_s=40)
     finally:
         tool.terminate()
         await tool.wait()
