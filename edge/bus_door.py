@@ -26,8 +26,10 @@ from bus.client import Answer, Ask, Client
 from bus.clock import Clock
 from bus.credentials import Signer
 from bus.envelope import Origin
+from bus.rights import Rights
 from edge.authentication import EDGE
 from edge.limits import Limiter
+from edge.uses import Uses
 from schemas import catalogue, credentials
 from schemas.contract import Operation, Problem
 from schemas.credentials import ResolveCredential
@@ -47,9 +49,18 @@ ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 class BusDoor:
     """Answers what comes from the account INTEGRATORS."""
 
-    def __init__(self, client: Client, clock: Clock, signer: Signer, limiter: Limiter) -> None:
+    def __init__(
+        self,
+        client: Client,
+        clock: Clock,
+        signer: Signer,
+        limiter: Limiter,
+        rights: Rights,
+        uses: Uses,
+    ) -> None:
         self._client, self._clock, self._signer, self._limiter = client, clock, signer, limiter
-        self._open = {o.name: o for o in catalogue.operations() if o.route is not None}
+        self._rights, self._uses = rights, uses
+        self._open = {o.name: o for o in catalogue.operations() if o.route and not o.public}
         self._known: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
         self._epoch = 0
         self._pool = Workers(WORKERS, "bus-door")
@@ -91,11 +102,12 @@ class BusDoor:
     async def _ask(self, message: Msg) -> Answer:
         _, credential_id, name = message.subject.split(".", maxsplit=2)
         principal = await self._principal(credential_id)
+        self._uses.note(principal)
         await self._limiter.admit(self._limiter.of_principal(principal))
         operation = self._open.get(name)
         if operation is None:
             raise NotFound("There is no such operation.", operation=name)
-        if principal.scope_of(operation.may) == "none":
+        if self._rights.reach(principal, operation.may).nothing:
             raise Denied(permission=operation.may)
         check(operation, message.data)
         ask = self._how(principal, operation, message.headers or {}, credential_id)

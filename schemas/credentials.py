@@ -12,10 +12,10 @@ from pydantic import Field
 
 from schemas.contract import Entity, Event, Id, Listing, Name, Operation, Page, Problem, Schema
 from schemas.principal import Principal
-from schemas.problems import IllegalMove, NotFound, Unauthenticated, VersionConflict
+from schemas.problems import NotFound, Unauthenticated, VersionConflict
 
 
-class BusCredential(Entity, table="credentials.bus_credentials"):
+class BusCredential(Entity, table="credentials.bus_credentials", read="keys:read"):
     """A NATS user that stands for an API key. Its secret is shown once."""
 
     name: str
@@ -78,7 +78,7 @@ class CredentialRevoked(Event, name="credentials.revoked"):
     credential: BusCredential
 
 
-class CredentialShown(Problem, code="ERR_118", status=409, constraint="secrets_made_by_key"):
+class CredentialShown(Problem, code="ERR_129", status=409, constraint="secrets_made_by_key"):
     """Done before under this Idempotency-Key, and a password is shown once: make another."""
 
 
@@ -88,7 +88,7 @@ class NoGate(Problem, code="ERR_604", status=503):
 
 create = Operation(
     "credentials.create", CreateCredential, IssuedCredential, rest="POST /bus-credentials -> 201",
-    may="keys:create", problems=(NotFound, IllegalMove, NoGate, CredentialShown),
+    may="keys:create", problems=(NotFound, Unauthenticated, NoGate, CredentialShown),
     emits=(CredentialIssued,), idempotent=True, commits_itself=True,
 )  # fmt: skip
 listing = Operation(
@@ -102,5 +102,5 @@ revoke = Operation(
 )  # fmt: skip
 resolve = Operation(
     "credentials.resolve", ResolveCredential, ResolvedCredential, problems=(Unauthenticated,),
-    timeout_s=2,
+    timeout_s=2, internal=True,
 )  # fmt: skip

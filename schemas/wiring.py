@@ -14,12 +14,12 @@ from schemas import (
     credentials,
     documents,
     evaluation,
-    identity,
     models,
     registry,
     tools,
 )
 from schemas.contract import Event, Operation
+from schemas.identity import grants, keys, principals, signing
 
 TOOL_SUBJECTS = "tool.>"
 """Where programs that are no part of the platform answer."""
@@ -47,12 +47,19 @@ class Wiring:
     reads_uploads: bool = False
 
 
-EDGE = Wiring(calls=(identity.resolve_key, credentials.resolve))
+EVERY_PROCESS = Wiring(calls=(principals.rules,), hears=(grants.GrantGiven, grants.GrantWithdrawn))
+"""All that decide something know the grants: `bus/rights.py`."""
+EDGE = Wiring(
+    calls=(
+        principals.resolve_key, principals.resolve_session, principals.resolve_token,
+        keys.count_uses, signing.key_set, credentials.resolve,
+    ),
+)  # fmt: skip
 """The edge also asks every operation that has a route."""
 
 DOMAINS: dict[str, Wiring] = {
     "credentials": Wiring(
-        calls=(identity.key,),
+        calls=(keys.key, principals.resolve_key_id),
         hears=tuple(e for e in catalogue.events() if e.name.startswith(ABOUT_RIGHTS)),
     ),
     "documents": Wiring(calls=(models.embed,), reads_uploads=True),

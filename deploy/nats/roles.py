@@ -21,7 +21,6 @@ from bus.subjects import INBOX, OUTSIDE
 from bus.topology import UPLOADS, Consumer, consumers
 from schemas import catalogue, wiring
 from schemas.contract import Operation
-from schemas.wiring import Wiring
 
 PLATFORM = ("edge", "handlers", "admin", "watcher", "inspector", "outside")
 API = "api.*.*.*"
@@ -86,19 +85,20 @@ def streaming() -> tuple[str, ...]:
 def asked_by_edge() -> tuple[Operation[Any, Any], ...]:
     """What the edge asks: whatever has a route, and what it needs itself."""
     routed = (o for o in catalogue.operations() if o.route is not None)
-    return (*routed, *wiring.EDGE.calls)
+    return (*routed, *wiring.EDGE.calls, *wiring.EVERY_PROCESS.calls)
 
 
 def callers_of(domain: str) -> tuple[str, ...]:
     """Roles that may ask operations of a domain."""
-    layers = [other for other, wired in wiring.DOMAINS.items() if calls_into(wired, domain)]
+    layers = [other for other in catalogue.DOMAINS if calls_into(other, domain)]
     edges = ["edge"] if any(o.domain == domain for o in asked_by_edge()) else []
     return (*edges, *layers, *(["handlers"] if layers else []))
 
 
-def calls_into(wired: Wiring, domain: str) -> bool:
-    """Whether some call goes to that domain."""
-    return any(operation.domain == domain for operation in wired.calls)
+def calls_into(other: str, domain: str) -> bool:
+    """Whether a layer asks something of that domain."""
+    calls = (*wiring.of(other).calls, *wiring.EVERY_PROCESS.calls)
+    return any(operation.domain == domain for operation in calls)
 
 
 def edge() -> Role:
@@ -123,7 +123,11 @@ def edge() -> Role:
             f"{JETSTREAM}.STREAM.PURGE.{UPLOADS_STREAM}",
             "_R_.>",
         ],
-        subscribe=[*(f"live.{domain}.*" for domain in streaming()), f"{API} {API_QUEUE}"],
+        subscribe=[
+            *(f"live.{domain}.*" for domain in streaming()),
+            *(f"{event.subject_root()}.*" for event in wiring.EVERY_PROCESS.hears),
+            f"{API} {API_QUEUE}",
+        ],
         deny_publish=[
             subject
             for name in named
@@ -178,7 +182,7 @@ def outgoing(domain: str) -> list[str]:
         f"$JS.FC.{UPLOADS_STREAM}.>",
     ]
     return [
-        *(operation.subject for operation in wired.calls),
+        *(operation.subject for operation in (*wired.calls, *wiring.EVERY_PROCESS.calls)),
         *wired.asks_outside,
         *(uploads if wired.reads_uploads else ()),
     ]
@@ -187,7 +191,7 @@ def outgoing(domain: str) -> list[str]:
 def incoming(domain: str) -> list[str]:
     """Events that it hears as they pass, and the answers of programs outside."""
     wired = wiring.of(domain)
-    heard = [f"{event.subject_root()}.*" for event in wired.hears]
+    heard = [f"{e.subject_root()}.*" for e in (*wired.hears, *wiring.EVERY_PROCESS.hears)]
     return [*heard, *([f"{OUTSIDE}.*"] if wired.asks_outside else [])]
 
 

@@ -47,6 +47,7 @@ class Gate:
 
     async def keep(self) -> None:
         """Until cancelled."""
+        self._ctx.platform.rights.on_change(self._changed.set)  # grants as they are known here
         heard = [await self._hear(event) for event in wiring_of("credentials").hears]
         try:
             await self._connection.subscribe(self._answers, cb=self._look_at)
@@ -86,10 +87,10 @@ class Gate:
         try:
             async with asyncio.timeout(DECIDE_S):
                 found = await standing.of_login(login.user, login.password, self._ctx)
+            rights = rules.rights(login.user, found.principal, self._ctx.platform.rights.policy)
         except Exception as refusal:  # an unknown state lets nobody in
             telemetry.log().info("not let in", user=login.user[:64], reason=repr(refusal))
             return self._issuer.refuse(login)
-        rights = rules.rights(login.user, found.principal)
         return self._issuer.admit(login, rights, found.until, self._ctx.now())
 
     async def _look(self) -> None:
@@ -117,12 +118,13 @@ class Gate:
         credential_id, _, digest = name.partition(".")
         try:
             found = await standing.of_credential(credential_id, self._ctx)
+            policy = self._ctx.platform.rights.policy
         except Unauthenticated:
             return False
         except Problem as unknown:
             telemetry.log().warning("rights are not known", error=str(unknown))
             return True
-        return rules.rights(credential_id, found.principal).digest == digest
+        return rules.rights(credential_id, found.principal, policy).digest == digest
 
 
 async def open_gate(ctx: Context) -> None:

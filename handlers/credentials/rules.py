@@ -17,19 +17,12 @@ from typing import Any
 from schemas import catalogue
 from schemas.contract import Entity, Event, Operation, Page
 from schemas.credentials import BusCredential, CreateCredential
-from schemas.identity import ApiKey
+from schemas.identity.keys import ApiKey
+from schemas.policy import Policy, Reach
 from schemas.principal import Principal, permissions
 
 WIDTH = {"none": 0, "own": 1, "all": 2}
 EVERY_EVENT = "events:read"
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What a credential is good for now: as whom, and until when at most."""
-
-    principal: Principal
-    until: datetime | None
 
 
 @dataclass(frozen=True)
@@ -63,55 +56,65 @@ def revoked(credential: BusCredential, at: datetime) -> BusCredential:
     return credential.model_copy(update={"version": credential.version + 1, "revoked_at": at})
 
 
-def good(key: ApiKey, at: datetime) -> bool:
-    """Whether the key opens anything at that moment."""
-    return key.revoked_at is None and (key.expires_at is None or at < key.expires_at)
-
-
-def principal_of(key: ApiKey) -> Principal:
-    """Whom a key stands for."""
-    return Principal(id=key.owner_id, kind="key", roles=key.roles, scopes=key.scopes)
-
-
-def excess(maker: Principal, key: Principal) -> tuple[str, ...]:
+def excess(maker: Principal, key: Principal, policy: Policy) -> tuple[str, ...]:
     """Permissions that the key has beyond whoever would get its credential."""
     return tuple(
         permission
         for permission in permissions()
-        if WIDTH[key.scope_of(permission)] > WIDTH[maker.scope_of(permission)]
+        if wider(policy.reach(key, permission), policy.reach(maker, permission))
     )
 
 
-def rights(credential_id: str, principal: Principal) -> Rights:
+def wider(one: Reach, other: Reach) -> bool:
+    """Whether one reaches something that the other does not."""
+    if one.nothing:
+        return False
+    return (
+        WIDTH[one.scope] > WIDTH[other.scope]
+        or (other.scope != "all" and not one.allowed <= other.allowed)
+        or not other.denied <= one.denied
+    )
+
+
+def rights(credential_id: str, principal: Principal, policy: Policy) -> Rights:
     """Every subject that a credential may use."""
-    asked = (f"api.{credential_id}.{o.name}" for o in catalogue.operations() if may(principal, o))
-    heard = (*events(principal), *tokens(principal), f"_INBOX.{credential_id}.>")
+    known = catalogue.operations()
+    asked = (f"api.{credential_id}.{o.name}" for o in known if may(principal, o, policy))
+    tokens = (f"live.{o.domain}.*" for o in known if streams(principal, o, policy))
+    heard = {*events(principal, policy), *tokens, f"_INBOX.{credential_id}.>"}
     return Rights(tuple(sorted(asked)), tuple(sorted(heard)))
 
 
-def may(principal: Principal, operation: Operation[Any, Any]) -> bool:
-    """Whether it may be asked: what has no route is the layers' own."""
-    return operation.route is not None and principal.scope_of(operation.may) != "none"
+def may(principal: Principal, operation: Operation[Any, Any], policy: Policy) -> bool:
+    """Whether it may be asked: what has no route is the layers' own, what is public is HTTP's."""
+    if operation.route is None or operation.public:
+        return False
+    return not policy.reach(principal, operation.may).nothing
 
 
-def events(principal: Principal) -> tuple[str, ...]:
+def streams(principal: Principal, operation: Operation[Any, Any], policy: Policy) -> bool:
+    """Whether its tokens may be read."""
+    return operation.kind == "stream" and may(principal, operation, policy)
+
+
+def events(principal: Principal, policy: Policy) -> tuple[str, ...]:
     """Events that it may read."""
-    allowed = [event for event in catalogue.events() if reads(principal, event)]
+    allowed = [event for event in catalogue.events() if reads(principal, event, policy)]
     if len(allowed) == len(catalogue.events()):
         return ("evt.>",)
     return tuple(f"{event.subject_root()}.*" for event in allowed)
 
 
-def reads(principal: Principal, event: type[Event]) -> bool:
-    """Whether it may read all events of this kind."""
-    asked = (EVERY_EVENT, *readers()[event.entity_type])
-    return any(principal.scope_of(permission) == "all" for permission in asked)
-
-
-def tokens(principal: Principal) -> tuple[str, ...]:
-    """Tokens of the streams that it may start."""
-    domains = {o.domain for o in catalogue.operations() if o.kind == "stream" and may(principal, o)}
-    return tuple(f"live.{domain}.*" for domain in domains)
+def reads(principal: Principal, event: type[Event], policy: Policy) -> bool:
+    """Whether it may read all events of this kind: a denial on one thing hides all."""
+    needed = event.entity_type.read
+    own = [needed] if needed else sorted(readers()[event.entity_type])
+    reaches = [policy.reach(principal, permission) for permission in own]
+    if any(reach.denied for reach in reaches):
+        return False
+    if not needed:
+        reaches.append(policy.reach(principal, EVERY_EVENT))
+    return any(reach.scope == "all" and not reach.denied for reach in reaches)
 
 
 @cache

@@ -5,17 +5,16 @@ import re
 from bus.context import Context
 from bus.credentials import same_secret
 from bus.service import own_context
-from handlers.credentials import rules, service, store
-from handlers.credentials.rules import Standing
-from schemas import identity
-from schemas.identity import GetKey
-from schemas.problems import NotFound, Unauthenticated
+from handlers.credentials import service, store
+from schemas.identity import principals
+from schemas.identity.principals import Resolved, ResolveKeyId
+from schemas.problems import Unauthenticated
 
 NOBODY = "0" * 64
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-async def of_login(user: str, password: str, ctx: Context) -> Standing:
+async def of_login(user: str, password: str, ctx: Context) -> Resolved:
     """Who comes with this user name and password.
 
     Raises:
@@ -28,7 +27,7 @@ async def of_login(user: str, password: str, ctx: Context) -> Standing:
     return await of_key(str(row["key_id"]), ctx)
 
 
-async def of_credential(credential_id: str, ctx: Context) -> Standing:
+async def of_credential(credential_id: str, ctx: Context) -> Resolved:
     """Whom a credential stands for.
 
     Raises:
@@ -40,12 +39,11 @@ async def of_credential(credential_id: str, ctx: Context) -> Standing:
     return await of_key(str(row["key_id"]), ctx)
 
 
-async def of_key(key_id: str, ctx: Context) -> Standing:
-    """Ask identity on our own behalf: whoever comes in has no rights yet."""
-    try:
-        key = await own_context(service, ctx.platform).call(identity.key, GetKey(id=key_id))
-    except NotFound:
-        raise Unauthenticated from None
-    if not rules.good(key, ctx.now()):
-        raise Unauthenticated
-    return Standing(rules.principal_of(key), key.expires_at)
+async def of_key(key_id: str, ctx: Context) -> Resolved:
+    """Ask identity on our own behalf: whoever comes in has no rights yet.
+
+    Raises:
+        Unauthenticated: The key is not good any more.
+    """
+    own = own_context(service, ctx.platform)
+    return await own.call(principals.resolve_key_id, ResolveKeyId(id=key_id))

@@ -6,9 +6,10 @@ LOCK = Statement("SELECT * FROM credentials.bus_credentials WHERE id = $1 FOR UP
 LIST = Statement(
     """
     SELECT * FROM credentials.bus_credentials
-    WHERE ($1::text IS NULL OR owner_id = $1)
-      AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3::uuid))
-    ORDER BY created_at DESC, id DESC LIMIT $4
+    WHERE ($1::text IS NULL OR owner_id = $1 OR id = ANY($2::uuid[]))
+      AND NOT id = ANY($3::uuid[])
+      AND ($4::timestamptz IS NULL OR (created_at, id) < ($4, $5::uuid))
+    ORDER BY created_at DESC, id DESC LIMIT $6
     """
 )
 ADD_SECRET = Statement(

@@ -25,6 +25,12 @@ class ResolveKey(Schema):
     secret_hash: SecretHash
 
 
+class ResolveKeyId(Schema):
+    """Find out whom an API key stands for that somebody else has verified."""
+
+    id: Id
+
+
 class ResolveSession(Schema):
     """Find out whom a browser's session cookie stands for, and that it is in use."""
 
@@ -89,6 +95,10 @@ class Explanation(Schema):
 me = Operation("identity.me", WhoAmI, Principal, rest="GET /auth/me", timeout_s=2)
 resolve_key = Operation(
     "identity.resolve-key", ResolveKey, Resolved, problems=(Unauthenticated,), timeout_s=2,
+    internal=True,
+)  # fmt: skip
+resolve_key_id = Operation(
+    "identity.resolve-key-id", ResolveKeyId, Resolved, problems=(Unauthenticated,), timeout_s=2,
     internal=True,
 )  # fmt: skip
 resolve_session = Operation(

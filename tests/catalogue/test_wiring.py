@@ -9,6 +9,8 @@ from schemas import catalogue, wiring
 from schemas.contract import Operation
 from tests.tidy import project
 
+MODULES = {module.__name__ for module in catalogue.modules()}
+
 
 def asked_in(files):
     """Every operation that these files name."""
@@ -16,15 +18,15 @@ def asked_in(files):
     for file in files:
         tree = ast.parse(project.read(file))
         modules = {
-            alias.asname or alias.name: alias.name
+            alias.asname or alias.name: f"{node.module}.{alias.name}"
             for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and node.module == "schemas"
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("schemas")
             for alias in node.names
         }
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                module = modules.get(node.value.id)
-                named = module and getattr(import_module(f"schemas.{module}"), node.attr, None)
+                module = modules.get(node.value.id, "")
+                named = module in MODULES and getattr(import_module(module), node.attr, None)
                 found |= {named} if isinstance(named, Operation) else set()
     return found
 
@@ -41,6 +43,12 @@ def test_the_edge_asks_what_has_a_route_and_exactly_what_is_declared_besides():
     mine = [f for f in project.named(".py") if f.parts[0] == "edge"]
 
     assert {o for o in asked_in(mine) if o.route is None} == set(wiring.EDGE.calls)
+
+
+def test_every_process_asks_exactly_what_is_declared():
+    mine = [f for f in project.named(".py") if f.parts[0] == "bus"]
+
+    assert asked_in(mine) == set(wiring.EVERY_PROCESS.calls)
 
 
 def test_everything_that_is_wired_is_there():

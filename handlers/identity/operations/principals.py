@@ -21,6 +21,7 @@ from schemas.identity.principals import (
     ListRules,
     Resolved,
     ResolveKey,
+    ResolveKeyId,
     ResolveSession,
     ResolveToken,
     Rules,
@@ -56,6 +57,15 @@ async def resolve_key(command: ResolveKey, ctx: Context) -> Resolved:
         principal=of_key(row),
         until=until(row["expires_at"], row["not_after"]),
     )
+
+
+@service.handles(principals.resolve_key_id)
+async def resolve_key_id(command: ResolveKeyId, ctx: Context) -> Resolved:
+    """The same without its secret, for what stands for the key: a bus credential."""
+    row = await ctx.database.row(keys_store.STANDING, command.id)
+    if row is None:
+        raise Unauthenticated
+    return Resolved(principal=of_key(row), until=row["expires_at"])
 
 
 def of_key(row: Any) -> Principal:

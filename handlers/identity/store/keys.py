@@ -30,6 +30,14 @@ RESOLVE = Statement(
       AND (s.not_after IS NULL OR s.not_after > now())
     """
 )
+STANDING = Statement(
+    """
+    SELECT k.id, k.expires_at, k.owner_id, k.roles, k.scopes,
+           u.status AS owner_status, u.roles AS owner_roles
+    FROM identity.api_keys k LEFT JOIN identity.users u ON u.id::text = k.owner_id
+    WHERE k.id = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
+    """
+)
 ADD_SECRET = Statement(
     """
     INSERT INTO identity.key_secrets (prefix, key_id, secret_hash, made_by)
