@@ -10,7 +10,8 @@ import pytest
 from bus import envelope
 from schemas import catalogue, credentials
 from schemas.credentials import CreateCredential, ListCredentials, RevokeCredential
-from schemas.identity import keys
+from schemas.identity import grants, keys
+from schemas.identity.grants import Give
 from schemas.identity.keys import IssueKey, RevokeKey
 from schemas.principal import ROLES, Principal
 from schemas.problems import Denied, NotFound
@@ -187,6 +188,20 @@ async def test_a_revoked_key_ends_its_credentials_and_no_others(issue, come_in, 
         assert (await other.ask("agents.list"))[0] is None
         assert not other.closed.is_set()
     assert await away(bus_server, ended)
+
+
+async def test_a_denial_closes_the_connection_and_the_next_one_has_fewer_subjects(
+    issue, come_in, ask
+):
+    issued = await issue()
+    denial = Give(subject=f"key:{issued.credential.key_id}", permission="agents:read", allow=False)
+    async with come_in(issued) as guest:
+        assert (await guest.ask("agents.list"))[0] is None
+        await ask(grants.give, denial)
+        await asyncio.wait_for(guest.closed.wait(), 5)
+    async with come_in(issued) as guest:
+        await guest.is_refused(guest.connection.publish, f"api.{issued.user}.agents.list")
+        assert (await guest.ask("goals.list"))[0] is None
 
 
 async def away(bus_server, issued, **changed):  # noqa: F811
