@@ -20,7 +20,7 @@ from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from bus import telemetry
+from bus import telemetry, tls
 from bus.connection import connect_options, hang_up
 from bus.context import Context
 from handlers.credentials import rules, standing
@@ -136,7 +136,9 @@ async def open_gate(ctx: Context) -> None:
         update={"nats_role": QUEUE, "nats_seed": settings.gatekeeper_seed}
     )
     servers = settings.nats_url.get_secret_value().split(",")
-    connection = await nats.connect(servers, **connect_options(QUEUE, as_gatekeeper))
+    connection = await nats.connect(
+        servers, **connect_options(QUEUE, as_gatekeeper), **tls.nats_options(settings, "handlers")
+    )
     try:
         issuer = Issuer(settings.issuer_seed.get_secret_value())
         await Gate(ctx, issuer, connection).keep()
