@@ -1,8 +1,8 @@
 """Which secrets each process gets: a folder of its own, with what it needs and nothing else.
 
 `secrets/` is the supervisor's and the operator's; `secrets/edge` and `secrets/handlers` hold copies
-for these two, and links to what may be replaced while they run. So the edge cannot sign as a layer or come onto the bus as one, nor the other way
-round, as far as they can read only their own folder.
+for these two, and links to what may be replaced while they run. So the edge cannot sign as a layer
+or come onto the bus as one, nor the other way round, as far as they can read only their own folder.
 """
 
 import shutil

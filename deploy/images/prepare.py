@@ -1,11 +1,11 @@
 """`python -m deploy.images.prepare FOLDER`: the secrets of a compose installation, made once.
 
-Passwords, the URLs that hold them, server configurations, NKey seeds, signing keys, certificates and
-the first admin key are written as files into the folder `PORTAL_SECRETS`; `edge/` and `handlers/` in
-it hold what these two read, and FOLDER the password of the database's owner, which only migrations
-and the database mount. What is there stays, so it may run at every start; only a certificate that
-is due is replaced, and the rights on the bus follow the code. It never prints a secret except the
-admin key and the set-up token when it makes them.
+Passwords, the URLs that hold them, server configurations, NKey seeds, signing keys, certificates
+and the first admin key are written as files into the folder `PORTAL_SECRETS`; `edge/` and
+`handlers/` in it hold what these two read, and FOLDER the password of the database's owner, which
+only migrations and the database mount. What is there stays, so it may run at every start; only a
+certificate that is due is replaced, and the rights on the bus follow the code. It never prints a
+secret except the admin key and the set-up token when it makes them.
 """
 
 import os

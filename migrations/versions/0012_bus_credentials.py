@@ -8,7 +8,7 @@ Safe while the old code runs: yes, nothing that exists is touched.
 from migrations.statements import run
 
 revision = "0012"
-down_revision = "0009"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 

@@ -6,7 +6,7 @@ Safe while the old code runs: yes, it only adds.
 
 from migrations.statements import run
 
-revision = "0012"
+revision = "0011"
 down_revision = "0010"
 branch_labels = None
 depends_on = None
