@@ -154,7 +154,7 @@ def test_every_server_shows_a_certificate_with_its_own_name_and_no_other_service
 
 def test_every_port_speaks_tls(tmp_path, monkeypatch):
     monkeypatch.setenv("PORTAL_SECRETS", str(tmp_path))
-    prepare.main()
+    prepare.main(tmp_path / "migrate")
     prepared = read_all(tmp_path)
     environment = SERVICES["edge"]["environment"]
     written = prepare.texts(dict.fromkeys(prepare.SERVERS, "x"))
