@@ -162,7 +162,8 @@ class Follower:
 
     async def _react(self, message: Msg, message_id: str) -> None:
         headers = message.headers or {}
-        event = self.reaction.event.model_validate_json(message.data, extra="ignore")
+        kind = self.reaction.event_named(headers.get("ce-type", ""))
+        event = kind.model_validate_json(message.data, extra="ignore")
         origin = Origin(
             actor=headers.get("ce-actor", self._domain),
             roles=("admin",),

@@ -221,20 +221,32 @@ class Reaction:
 
     Args:
         durable: `<domain>-<what it does>`; renaming it replays everything.
-        event: What it follows.
+        event: What it follows: one event, or all the events of one domain.
         workers: How many run at once in one process.
         timeout_s: The longest that one may take.
     """
 
     durable: str
-    event: type[Event]
+    event: type[Event] | tuple[type[Event], ...]
     workers: int = 4
     timeout_s: float = 30.0
 
     @property
     def subject(self) -> str:
         """The events that it follows."""
+        if isinstance(self.event, tuple):
+            [domain] = {event.name.split(".")[0] for event in self.event}
+            return f"evt.{domain}.>"
         return f"{self.event.subject_root()}.*"
+
+    def event_named(self, name: str) -> type[Event]:
+        """The event of this name.
+
+        Raises:
+            KeyError: It follows none of this name.
+        """
+        followed = self.event if isinstance(self.event, tuple) else (self.event,)
+        return {event.name: event for event in followed}[name]
 
 
 T = TypeVar("T")
