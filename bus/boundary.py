@@ -11,13 +11,14 @@ import hashlib
 import re
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 import orjson
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from bus import envelope, faults, recording, spans, subjects, telemetry
+from bus import audit, envelope, faults, recording, spans, subjects, telemetry
 from bus.context import Boundary, Context, Platform
 from bus.credentials import Verifier
 from bus.database import Transaction
@@ -141,10 +142,13 @@ class Endpoint:
     async def _reply(self, message: Msg, trace_parent: str) -> tuple[bytes, dict[str, str]]:
         headers = message.headers or {}
         left_s, deadline_ms = self._time_left(headers)
-        principal = self._verifier.read(headers.get(envelope.PRINCIPAL))
-        reach = self._permit(principal)
+        principal, reach = self._admit(headers)
         command = self._parse(message.data)
-        reach = self._on_thing(reach, command)
+        try:
+            reach = self._on_thing(reach, command)
+        except NotFound as hidden:
+            self._note_refusal(hidden, principal, headers)
+            raise
         context = self._context(headers, principal, reach, deadline_ms, trace_parent)
         try:
             async with asyncio.timeout(left_s):
@@ -156,6 +160,8 @@ class Endpoint:
         except Problem as problem:
             if context.lane is not None:
                 await context.lane.end(self._refuse(problem)[0], failed=True)
+            if problem.status == HTTPStatus.FORBIDDEN:
+                self._note_refusal(problem, principal, headers)
             raise
         finally:
             if context.transaction_open is not None:
@@ -186,6 +192,23 @@ class Endpoint:
         if deadline_ms <= now_ms:
             raise TimedOut(operation=self.operation.name)
         return (deadline_ms - now_ms) / 1000, deadline_ms
+
+    def _admit(self, headers: envelope.Headers) -> tuple[Principal, Reach]:
+        """Who asks, and how far he may go; a refusal is noted, whoever it was that asked."""
+        principal = None
+        try:
+            principal = self._verifier.read(headers.get(envelope.PRINCIPAL))
+            return principal, self._permit(principal)
+        except Problem as refusal:
+            self._note_refusal(refusal, principal, headers)
+            raise
+
+    def _note_refusal(
+        self, refusal: Problem, principal: Principal | None, headers: envelope.Headers
+    ) -> None:
+        at, request_id = self._platform.clock.now(), headers.get(envelope.REQUEST_ID)
+        noted = audit.refused(self.operation, refusal, principal, at, request_id)
+        self._platform.auditor.entry(noted)
 
     def _permit(self, principal: Principal) -> Reach:
         if principal.kind == "anonymous" and not self.operation.public:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from bus import faults, pages
+from bus.audit import Auditor
 from bus.client import Ask, Client
 from bus.clock import Clock
 from bus.credentials import Signer
@@ -47,6 +48,7 @@ class Platform:
     signer: Signer
     sealer: Sealer
     rights: Rights
+    auditor: Auditor
 
     @property
     def connection(self) -> "Connection":

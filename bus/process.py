@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from bus import faults, lifecycle, passwords, reconciler, telemetry, tls
+from bus.audit import Auditor
 from bus.background import end, forever
 from bus.broker import BusBroker
 from bus.client import Client
@@ -73,13 +74,15 @@ async def answering(
     client = Client(broker.nats, clock)
     signer, sealer = Signer("handlers", folder), lifecycle.sealer(settings)
     rights = Rights(client, signer, clock, "handlers")
-    platform = Platform(settings, clock, database, client, signer, sealer, rights)
+    auditor = Auditor(client, signer, clock, "handlers")
+    platform = Platform(settings, clock, database, client, signer, sealer, rights, auditor)
     verifier = Verifier(folder)
     for service in services:
         attach(service, broker, platform, verifier)
     await start_all(services, platform)
     await broker.start()
     following = await rights.follow()
+    auditor.start()
     announced = [Announced(broker.nats, service) for service in services]
     for announcement in announced:
         await announcement.start()
@@ -94,7 +97,8 @@ async def answering(
     finally:
         for announcement in announced:
             await announcement.stop()
-        await drain(broker, background, settings)
+        await auditor.flush()  # while this process still answers: it may be the one that writes
+        await drain(broker, auditor, background, settings)
         await database.close()
 
 
@@ -118,11 +122,15 @@ async def start_all(services: Sequence[Service], platform: Platform) -> None:
 
 
 async def drain(
-    broker: BusBroker, background: Sequence[asyncio.Task[Any]], settings: Settings
+    broker: BusBroker,
+    auditor: Auditor,
+    background: Sequence[asyncio.Task[Any]],
+    settings: Settings,
 ) -> None:
     """Finish what was delivered; the relay runs to the last so that it can publish it."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.drain.total_seconds()):
             await broker.finish()
+    await auditor.close()
     await end(background)
     await broker.stop()

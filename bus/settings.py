@@ -122,6 +122,7 @@ class Settings(Sources):
     token_cache: int = Field(
         4096, ge=0, description="Verified access tokens that one edge remembers; 0 is none."
     )
+    request_log_days: int = Field(30, ge=1, le=3650, description="How long requests are listed.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     drain: timedelta = Field(timedelta(seconds=30), description="Longest wait at shutdown.")
     otlp_url: str | None = Field(None, description="OpenTelemetry collector, OTLP over HTTP.")

@@ -14,6 +14,7 @@ DOMAINS = (
     "identity",
     "credentials",
     "events",
+    "audit",
     "documents",
     "models",
     "tools",

@@ -16,6 +16,7 @@ DOMAINS = (
     "identity",
     "credentials",
     "events",
+    "audit",
     "documents",
     "models",
     "tools",

@@ -34,6 +34,7 @@ MATRIX: dict[str, tuple[str, str, str, str]] = {
     "quality": ("RCUDXA", "RX", "RX", "R"),
     "events": ("RCX", "RC", "RX", "R"),
     "jobs": ("RCUDXK", "RoKo", "RK", "R"),
+    "audit": ("RX", "", "RX", ""),
     "keys": ("RCUDG", "RoCoDo", "R", "RoCoDo"),
     "users": ("RCUDG", "RoUo", "RUo", "RoUo"),
     "sessions": ("RD", "RoDo", "RD", "RoDo"),
