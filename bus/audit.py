@@ -37,7 +37,7 @@ FLUSH_S = 3.0
 UNFIT = (Malformed, TooLarge, KeyReused)
 
 CREDENTIAL = re.compile(
-    r"(sp_[0-9a-z]{1,16}_)[A-Za-z0-9_]+"  # our keys; their first part is public
+    r"(s[a-z]_[0-9a-z]{1,16}_)[A-Za-z0-9_-]+"  # our keys; their first part is public
     r"|(eyJ)[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,2}"  # tokens
     r"|(S[AUONC])[A-Z2-7]{56}"  # seeds of bus credentials
 )

@@ -13,7 +13,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import (
+    Field,
+    IPvAnyNetwork,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bus.secrets import (
@@ -106,6 +113,12 @@ class Settings(Sources):
     )
     cors_origins: tuple[str, ...] = Field(
         ("http://localhost:3000",), description="Origins that browsers may call from."
+    )
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="Networks of proxies whose X-Forwarded-For, Forwarded and -Proto count."
+    )
+    edge_processes: int = Field(
+        1, ge=1, le=1000, description="Edge processes that share the limits while Redis is away."
     )
     health_port: int = Field(0, description="Private port of health and metrics; 0 picks one.")
     bootstrap_key_id: str | None = Field(None, description="Id of the first admin key.")

@@ -19,19 +19,30 @@ from bus import telemetry
 from bus.clock import Clock
 from edge import answers, exchange
 from edge.exchange import Exchange, RawHeaders
+from edge.noting import Notes, shown
+from edge.proxies import Proxies
 from schemas.contract import Problem
-from schemas.problems import Internal
+from schemas.problems import Internal, Malformed
 
 WRITE_EVERY_S = 0.5
 LINES_MAX = 2000
 PREFLIGHT_LIFE_S = b"600"
 SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{8,64}")
+HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+SINGLE = frozenset({
+    "authorization", "content-length", "content-type", "host", "idempotency-key", "if-match",
+    "last-event-id", "origin", "traceparent", "transfer-encoding", "x-api-key", "x-request-id",
+    "x-timeout-ms",
+})  # fmt: skip
 METHODS = b"GET, POST, PUT, DELETE, HEAD, OPTIONS"
 REQUEST_HEADERS = (
     b"authorization, x-api-key, x-csrf-token, content-type, idempotency-key, if-match, "
     b"if-none-match, last-event-id, traceparent, x-request-id, x-timeout-ms"
 )
-EXPOSED = b"etag, location, ratelimit, ratelimit-policy, retry-after, x-request-id"
+EXPOSED = (
+    b"etag, location, ratelimit, ratelimit-policy, retry-after, x-ratelimit-limit, "
+    b"x-ratelimit-remaining, x-ratelimit-reset, x-request-id"
+)
 HSTS: RawHeaders = [(b"strict-transport-security", b"max-age=31536000")]
 SECURITY: RawHeaders = [
     (b"x-content-type-options", b"nosniff"),
@@ -48,8 +59,8 @@ http_seconds = Histogram(
 class Journal:
     """The access log and the request metrics."""
 
-    def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
+    def __init__(self, notes: Notes, *, enabled: bool) -> None:
+        self._notes, self._enabled = notes, enabled
         self._lines: list[dict[str, Any]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._counters: dict[tuple[str, int], Counter] = {}
@@ -59,11 +70,12 @@ class Journal:
         """Count one finished request and remember its line."""
         took_s = time.perf_counter() - seen.started
         self._count(seen, took_s)
+        self._notes.finished(seen, took_s)
         if not self._enabled:
             return
         self._lines.append({
             "event": "request", "level": "info", "process": "edge", "at": time.time(),
-            "method": seen.method, "path": seen.path, "operation": seen.operation,
+            "method": seen.method, "path": seen.shown, "operation": seen.operation,
             "status": seen.status, "ms": round(took_s * 1000, 2), "actor": seen.actor,
             "address": seen.address, "request_id": seen.request_id,
         })  # fmt: skip
@@ -97,10 +109,15 @@ class Journal:
 class Access:
     """Pure ASGI; wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, clock: Clock, journal: Journal, origins: tuple[str, ...]):
+    def __init__(
+        self, app: ASGIApp, clock: Clock, journal: Journal, notes: Notes, proxies: Proxies,
+        origins: tuple[str, ...],
+    ) -> None:  # fmt: skip
         self._app = app
         self._clock = clock
         self._journal = journal
+        self._notes = notes
+        self._proxies = proxies
         self._origins = frozenset(origin.encode() for origin in origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,13 +125,13 @@ class Access:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        seen = scope[exchange.KEY] = begin(scope, self._clock)
+        seen = scope[exchange.KEY] = self._begin(scope)
         if scope["type"] == "websocket":
-            await self._app(scope, receive, send)
+            await self._upgrade(seen, scope, receive, send)
             return
-        security = SECURITY + (HSTS if scope.get("scheme") == "https" else [])
-        outward = self._outward(seen, send, security)
+        outward = self._outward(seen, send)
         try:
+            require_plain_head(seen, scope)
             if is_preflight(scope["method"], seen):
                 await answers.bodiless(outward, 204, [])
             else:
@@ -124,9 +141,33 @@ class Access:
         finally:
             self._journal.note(seen)
 
-    def _outward(self, seen: Exchange, send: Send, security: RawHeaders) -> Send:
+    def _begin(self, scope: Scope) -> Exchange:
+        """What is known of a request from its head."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given.decode() if SAFE_ID.fullmatch(given) else self._clock.new_id()
+        peer = scope["client"][0] if scope.get("client") else "-"
+        return Exchange(
+            request_id, scope["path"], shown(scope["raw_path"]), scope.get("method", "WS"),
+            self._proxies.address_of(peer, scope["headers"]),
+            self._proxies.secure(peer, scope["scheme"], scope["headers"]),
+            headers, time.perf_counter(), self._notes.noticed,
+        )  # fmt: skip
+
+    async def _upgrade(self, seen: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            require_plain_head(seen, scope)
+        except Malformed as problem:
+            seen.noticed(seen, "socket.open", "deny", problem.code)
+            await receive()
+            await send({"type": "websocket.close"})
+        else:
+            await self._app(scope, receive, send)
+
+    def _outward(self, seen: Exchange, send: Send) -> Send:
         head = scope_is_head(seen)
         cors = self._cors(seen)
+        security = SECURITY + (HSTS if seen.secure else [])
 
         async def outward(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -162,23 +203,30 @@ class Access:
     async def _broke(self, broken: Exception, seen: Exchange, send: Send) -> None:
         if not isinstance(broken, Problem):
             telemetry.log().error(
-                "request failed", path=seen.path, request_id=seen.request_id, exc_info=broken
+                "request failed", path=seen.shown, request_id=seen.request_id, exc_info=broken
             )
         if not seen.status:
             problem = broken if isinstance(broken, Problem) else Internal()
             await answers.refuse(send, problem, seen, self._clock.now())
 
 
-def begin(scope: Scope, clock: Clock) -> Exchange:
-    """What is known of a request from its head."""
-    headers: dict[bytes, bytes] = dict(scope["headers"])
-    given = headers.get(b"x-request-id", b"")
-    request_id = given.decode() if SAFE_ID.fullmatch(given) else clock.new_id()
-    client = scope.get("client")
-    return Exchange(
-        request_id, scope["path"], scope.get("method", "WS"), client[0] if client else "-",
-        headers, time.perf_counter(),
-    )  # fmt: skip
+def require_plain_head(seen: Exchange, scope: Scope) -> None:
+    """Refuse a head that two readers could understand in two ways.
+
+    Raises:
+        Malformed: No host, an impossible one, or a header twice that may stand once.
+    """
+    headers = scope["headers"]
+    if len(seen.headers) != len(headers):
+        names = [name for name, _ in headers]
+        twice = sorted({name.decode("latin-1") for name in names if names.count(name) > 1})
+        if not SINGLE.isdisjoint(twice):
+            raise Malformed("A header stands twice that may stand once.", headers=twice)
+    host = seen.headers.get(b"host")
+    if host is None and scope["http_version"] == "1.0":
+        return
+    if host is None or not HOST.fullmatch(host):
+        raise Malformed("The Host header does not name a host.")
 
 
 def is_preflight(method: str, seen: Exchange) -> bool:

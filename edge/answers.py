@@ -20,6 +20,7 @@ from schemas.problems import (
     MethodNotAllowed,
     PreconditionFailed,
     TooLarge,
+    TooManyRequests,
     UnsupportedMediaType,
 )
 
@@ -47,6 +48,7 @@ async def bodiless(send: Send, status: int, headers: RawHeaders) -> None:
 
 async def refuse(send: Send, problem: Problem, exchange: Exchange, at: datetime) -> None:
     """Answer with a problem."""
+    exchange.refused(problem)
     envelope = problem.body(at)
     envelope["error"] |= {"path": exchange.path, "request_id": exchange.request_id}
     headers, body = JSON, envelope
@@ -75,6 +77,9 @@ def headers_of(problem: Problem) -> RawHeaders:
     if problem.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         wait_s = problem.details.get("retry_after_s", RETRY_AFTER_S)
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait_s))))
+    if isinstance(problem, TooManyRequests) and "per_minute" in problem.details:
+        name, most = problem.details["limit"], problem.details["per_minute"]
+        headers += rate_headers(name, most, 0, math.ceil(wait_s))
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers.append((b"www-authenticate", b'Bearer realm="story-portal"'))
     if isinstance(problem, MethodNotAllowed):
@@ -84,6 +89,17 @@ def headers_of(problem: Problem) -> RawHeaders:
     if isinstance(problem, TooLarge | UnsupportedMediaType | BodyTooSlow):
         headers.append((b"connection", b"close"))  # the rest of the body is not read
     return headers
+
+
+def rate_headers(name: str, most: int, left: int, reset_s: int) -> RawHeaders:
+    """`RateLimit` and its policy, and the names that clients knew before them."""
+    return [
+        (b"ratelimit-policy", f'"{name}";q={most};w=60'.encode()),
+        (b"ratelimit", f'"{name}";r={left};t={reset_s}'.encode()),
+        (b"x-ratelimit-limit", b"%d" % most),
+        (b"x-ratelimit-remaining", b"%d" % left),
+        (b"x-ratelimit-reset", b"%d" % reset_s),
+    ]
 
 
 def etag(version: object) -> bytes:

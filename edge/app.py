@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bus import lifecycle, telemetry, tls
+from bus.audit import Auditor
 from bus.background import end, forever
 from bus.client import Client
 from bus.clock import Clock
@@ -38,7 +39,10 @@ from edge.eventstream import EventStreamDoor
 from edge.feed import SUPERVISE_S, Feed
 from edge.following import follower
 from edge.limits import Counted, Limiter
+from edge.noting import Notes
 from edge.pages import DocumentDoor, FileDoor, HealthDoor, MetricsDoor
+from edge.protocol import Protocol
+from edge.proxies import Proxies
 from edge.rest import PREFIX, Front, OperationDoor
 from edge.routes import Door, Routes
 from edge.signing_in import KeySetDoor, MeDoor, SignInDoor, SignOutDoor
@@ -55,7 +59,6 @@ WS_PATH = f"{PREFIX}/ws"
 FRAME_BYTES_MAX = 64 * 1024
 KEEP_ALIVE_S = 30
 CONNECTIONS_BACKLOG = 2048
-HEADER_BYTES_MAX = 32 * 1024
 
 
 @dataclass
@@ -67,6 +70,7 @@ class Edge:
     sockets: Sockets
     bus_door: BusDoor
     journal: Journal
+    auditor: Auditor
     health: Health
     connection: Connection
     counted: Counted
@@ -130,7 +134,7 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
     }
     redis_url = settings.redis_url.get_secret_value()
     counted = Counted(Redis.from_url(redis_url, **tls.redis_options(settings)))
-    limiter = Limiter(counted, settings.rate_per_minute)
+    limiter = Limiter(counted, settings.rate_per_minute, settings.edge_processes)
     rights = Rights(client, signer, clock, "edge")
     tokens = AccessTokens(client, clock, signer, settings.public_url, settings.token_cache)
     origins = settings.cors_origins
@@ -150,7 +154,9 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
     feed.on_events_of("credentials", lambda *_: bus_door.forget())
     front = Front(routes, authentication, limiter, rights, uses, clock, health)
     health.probes["grants"] = rights.ready
-    journal = Journal(enabled=settings.log_level in ("debug", "info"))
+    auditor = Auditor(client, signer, clock, "edge")
+    notes = Notes(auditor, clock)
+    journal = Journal(notes, enabled=settings.log_level in ("debug", "info"))
 
     async def both(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -160,14 +166,17 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
         else:
             await send({"type": "websocket.close", "code": 4403})
 
-    app = Access(both, clock, journal, origins)
-    return Edge(app, feed, sockets, bus_door, journal, health, connection, counted, rights, uses)
+    proxies = Proxies(settings.trusted_proxies)
+    app = Access(both, clock, journal, notes, proxies, origins)
+    return Edge(
+        app, feed, sockets, bus_door, journal, auditor, health, connection, counted, rights, uses
+    )  # fmt: skip
 
 
 def server_of(app: ASGIApp, settings: Settings) -> PrivateServer:
     """uvicorn, told to trust no proxy and to add nothing."""
     return PrivateServer(uvicorn.Config(
-        app, settings.edge_host, settings.edge_port, loop="none", http="httptools",
+        app, settings.edge_host, settings.edge_port, loop="none", http=Protocol,
         ws="websockets-sansio", ws_max_size=FRAME_BYTES_MAX, ws_per_message_deflate=False,
         ws_ping_interval=None, lifespan="off", log_config=None, access_log=False,
         proxy_headers=False, server_header=False, backlog=CONNECTIONS_BACKLOG,
@@ -226,6 +235,7 @@ class Running:
             await self.server.end()
         finally:
             edge.journal.write()
+            await edge.auditor.close()
             await hang_up(edge.connection)
             await edge.counted.close()
 
@@ -235,6 +245,7 @@ async def start(settings: Settings, health: Health) -> Running:
     edge = await open_edge(settings, health)
     server = server_of(edge.app, settings)
     server.task = asyncio.create_task(server.serve())
+    edge.auditor.start()
     health.probes["listening"] = server.listening
     background = [
         await edge.rights.follow(),

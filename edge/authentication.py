@@ -81,7 +81,8 @@ class Authentication:
             known = self._remembered(digest_of(credential))
             if known is not None and known.principal is not None:
                 return known.principal
-        self._refuse_blocked(exchange.address)
+        if credential is None or not self._was_good(credential):
+            self._refuse_blocked(exchange.address)
         principal = await self.of_shown(credential) if credential else None
         if principal is None:
             await self._charge(exchange.address)
@@ -101,10 +102,13 @@ class Authentication:
         return await asyncio.shield(self._asking[digest])
 
     def forget(self, owner_id: str | None = None) -> None:
-        """Rights of an owner, or of anybody, have changed: ask again, answers under way too."""
+        """Rights of an owner, or of anybody, have changed: ask again, answers under way too.
+
+        Who was known may still ask from an address that is blocked for others' guessing.
+        """
         for digest, known in tuple(self._known.items()):
             if owner_id is None or known.principal is None or known.principal.id == owner_id:
-                del self._known[digest]
+                self._known[digest] = Known(known.principal, 0.0)
         self._epoch += 1
         self.tell_changed()
 
@@ -137,6 +141,10 @@ class Authentication:
     def _remembered(self, digest: bytes) -> Known | None:
         known = self._known.get(digest)
         return known if known and known.until > time.monotonic() else None
+
+    def _was_good(self, credential: Shown) -> bool:
+        known = self._known.get(digest_of(credential))
+        return known is not None and known.principal is not None
 
     async def _resolve(self, digest: bytes, credential: Shown) -> Principal | None:
         """Ask identity; again when something has changed before its answer came."""

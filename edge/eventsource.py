@@ -14,7 +14,8 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 async def send_all(call: Call, events: AsyncIterator[bytes]) -> None:
     """Send events until they end, the reader leaves or may read no more."""
-    headers = answers.SSE_HEADERS
+    headers, seen = answers.SSE_HEADERS, call.exchange
+    seen.noticed(seen, "stream.open", "allow", path=seen.shown)
     await call.send({"type": "http.response.start", "status": 200, "headers": headers})
     left = asyncio.create_task(ended(call))
     following: asyncio.Task[bytes] | None = None
@@ -58,6 +59,9 @@ async def ended(call: Call) -> None:
     gone, lost = asyncio.create_task(reader_left(call.receive)), asyncio.ensure_future(call.lost())
     try:
         await asyncio.wait({gone, lost}, return_when=asyncio.FIRST_COMPLETED)
+        if lost.done():
+            seen = call.exchange
+            seen.noticed(seen, "stream.close", "deny", path=seen.shown)
     finally:
         await stop(gone, lost)
 

@@ -15,20 +15,22 @@ import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from bus import telemetry
+from edge.answers import rate_headers
 from edge.exchange import RawHeaders
+from edge.guessing import MINUTE_US, Guesses
 from schemas.principal import Principal
 from schemas.problems import TooManyRequests
 
-MINUTE_US = 60_000_000
 ANONYMOUS_PER_MINUTE = 100
 ANONYMOUS_TOTAL_PER_MINUTE = 1000
-INTERACTIVE_PER_MINUTE = 1000
+INTERACTIVE_PER_MINUTE = 100
+INTERACTIVE_TOTAL_PER_MINUTE = 1000
 LOCAL_KEYS_MAX = 10_000
 LEASED_FROM = 60_000
 LEASES_PER_MINUTE = 6_000
@@ -39,8 +41,8 @@ REDIS_RETRY_S = 2.0
 
 # KEYS: the distinct keys of a batch. ARGV: now; then for each check the number of its dimensions
 # and how many requests it is for; and for each dimension the index of its key, its interval and
-# its burst. Returns three numbers a check: the refusing dimension or 0, what is left of the
-# tightest, and the wait in microseconds.
+# its burst. Returns four numbers a check: the refusing dimension or 0, what is left of the
+# tightest, the wait in microseconds, and which dimension is the tightest.
 SCRIPT = """
 local now, at, out, tat, touched = tonumber(ARGV[1]), 2, {}, {}, {}
 local function read(i)
@@ -53,11 +55,11 @@ local function dimension(d)
 end
 while at <= #ARGV do
   local n, count = tonumber(ARGV[at]), tonumber(ARGV[at+1])
-  local refused, left, wait = 0, -1, 0
+  local refused, left, wait, tightest = 0, -1, 0, 1
   for d = 0, n - 1 do
     local i, t, b = dimension(d)
     local over = read(i) - now - (b - count) * t
-    if over > 0 and refused == 0 then refused, left, wait = d + 1, 0, over end
+    if over > 0 and refused == 0 then refused, left, wait, tightest = d + 1, 0, over, d + 1 end
   end
   if refused == 0 then
     for d = 0, n - 1 do
@@ -65,10 +67,10 @@ while at <= #ARGV do
       tat[i] = read(i) + count * t
       touched[i] = true
       local room = math.floor((b * t - (tat[i] - now)) / t)
-      if left < 0 or room < left then left = room end
+      if left < 0 or room < left then left, tightest = room, d + 1 end
     end
   end
-  out[#out+1], out[#out+2], out[#out+3] = refused, left, wait
+  for _, v in ipairs({refused, left, wait, tightest}) do out[#out+1] = v end
   at = at + 2 + n * 3
 end
 for i, _ in pairs(touched) do
@@ -95,11 +97,15 @@ class Dimension:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a check found: `refused` is the index of the dimension that had no room."""
+    """What a check found: `refused` is the index of the dimension that had no room.
+
+    `left` is what there is of the tightest dimension.
+    """
 
     refused: int | None
     left: int
     wait_us: int
+    tightest: int
 
 
 Check = tuple[Sequence[Dimension], int]
@@ -127,14 +133,15 @@ class Local:
         for index, (at, d) in enumerate(zip(arrivals, dimensions, strict=True)):
             over = at - now_us - (d.per_minute - count) * d.interval_us
             if over > 0:
-                return Verdict(index, 0, over)
-        left = -1
-        for at, d in zip(arrivals, dimensions, strict=True):
+                return Verdict(index, 0, over, index)
+        left, tightest = -1, 0
+        for index, (at, d) in enumerate(zip(arrivals, dimensions, strict=True)):
             used = at + count * d.interval_us
             self._remember(d.key, used)
             room = (d.per_minute * d.interval_us - (used - now_us)) // d.interval_us
-            left = room if left < 0 else min(left, room)
-        return Verdict(None, left, 0)
+            if left < 0 or room < left:
+                left, tightest = room, index
+        return Verdict(None, left, 0, tightest)
 
     def _remember(self, key: str, arrival_us: int) -> None:
         self._arrivals[key] = arrival_us
@@ -147,7 +154,7 @@ class Counted:
     """Counting in Redis, many checks in one call."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        self.redis = redis
         self._script = redis.register_script(SCRIPT)
 
     async def check(self, checks: Sequence[Check], now_us: int) -> list[Verdict]:
@@ -166,21 +173,22 @@ class Counted:
         async with asyncio.timeout(REDIS_TIMEOUT_S):
             flat = await self._script(keys=list(places), args=arguments)
         return [
-            Verdict(flat[i] - 1 if flat[i] else None, flat[i + 1], flat[i + 2])
-            for i in range(0, len(flat), 3)
+            Verdict(flat[i] - 1 if flat[i] else None, flat[i + 1], flat[i + 2], flat[i + 3] - 1)
+            for i in range(0, len(flat), 4)
         ]
 
     async def close(self) -> None:
         """Give the connection back."""
-        await self._redis.aclose()
+        await self.redis.aclose()
 
 
 class Limiter:
     """Decides for every request of this process."""
 
-    def __init__(self, counted: Counted, service_per_minute: int) -> None:
-        self._counted = counted
+    def __init__(self, counted: Counted, service_per_minute: int, processes: int = 1) -> None:
+        self._counted, self._guesses = counted, Guesses(counted.redis)
         self._service_per_minute = service_per_minute
+        self._processes = processes
         self._local = Local()
         self._waiting: list[tuple[Check, asyncio.Future[Verdict]]] = []
         self._leases: dict[str, Lease] = {}
@@ -201,7 +209,31 @@ class Limiter:
         verdict = await self._check(dimensions, 1)
         if verdict.refused is not None:
             raise too_many(dimensions[verdict.refused], verdict)
-        return headers(first, verdict.left)
+        return headers(dimensions[verdict.tightest], verdict.left)
+
+    async def admit_login(self, address: str, account: str) -> None:
+        """Use up one attempt to guess the account's password; to be asked before it is checked.
+
+        Raises:
+            TooManyRequests: The address or the account has none left; the details name which.
+            DependencyDown: Attempts cannot be counted, so none is allowed.
+        """
+        now_us = time.time_ns() // 1000
+        refused = await self._guesses.attempt(network_of(address), account, now_us)
+        if refused is not None:
+            raise TooManyRequests(
+                limit=refused.limit,
+                per_minute=refused.per_minute,
+                retry_after_s=round(refused.wait_us / 1e6, 3),
+            )
+
+    async def forgive_login(self, account: str) -> None:
+        """Forget the account's attempts and its lock: its password was right, or an admin asks.
+
+        Raises:
+            DependencyDown: Redis does not answer.
+        """
+        await self._guesses.forgive(account)
 
     async def _spend(self, dimension: Dimension) -> int:
         """Spend one of a lease, renewing it if need be; returns what is left of the limit."""
@@ -268,23 +300,33 @@ class Limiter:
             except (RedisError, OSError, TimeoutError) as away:
                 self._away_until = time.monotonic() + REDIS_RETRY_S
                 telemetry.log().warning("rate limits are counted locally", error=str(away))
-        return [self._local.check(dimensions, now_us, count) for dimensions, count in checks]
+        return [self._local.check(self._shared(of), now_us, count) for of, count in checks]
 
-    def of_principal(self, principal: Principal) -> tuple[Dimension, ...]:
-        """What a known caller is counted under."""
-        key = (principal.kind, principal.id)
+    def _shared(self, dimensions: Sequence[Dimension]) -> Sequence[Dimension]:
+        """This process's share of the limits, while it cannot know what the others count."""
+        if self._processes == 1:
+            return dimensions
+        return [replace(d, per_minute=max(1, d.per_minute // self._processes)) for d in dimensions]
+
+    def of_principal(self, principal: Principal, address: str = "-") -> tuple[Dimension, ...]:
+        """What a known caller is counted under: people by address and together, programs alone."""
+        key = (principal.kind, address if principal.kind == "user" else principal.id)
         found = self._of.get(key)
         if found is None:
             if len(self._of) >= LOCAL_KEYS_MAX:
                 self._of.clear()
-            found = self._of[key] = (self._class_of(principal),)
+            found = self._of[key] = self._class_of(principal, address)
         return found
 
-    def _class_of(self, principal: Principal) -> Dimension:
-        name = f"rate:{principal.kind}:{principal.id}"
-        if principal.kind == "user":
-            return Dimension("interactive", name, INTERACTIVE_PER_MINUTE)
-        return Dimension("service", name, self._service_per_minute)
+    def _class_of(self, principal: Principal, address: str) -> tuple[Dimension, ...]:
+        if principal.kind != "user":
+            name = f"rate:{principal.kind}:{principal.id}"
+            return (Dimension("service", name, self._service_per_minute),)
+        place = f"rate:interactive:{network_of(address)}"
+        return (
+            Dimension("interactive-address", place, INTERACTIVE_PER_MINUTE),
+            Dimension("interactive", "rate:interactive", INTERACTIVE_TOTAL_PER_MINUTE),
+        )
 
     def of_address(self, address: str) -> tuple[Dimension, ...]:
         """What an unknown caller is counted under."""
@@ -315,10 +357,6 @@ def too_many(dimension: Dimension, verdict: Verdict) -> TooManyRequests:
 
 
 def headers(dimension: Dimension, left: int) -> RawHeaders:
-    """`RateLimit` and its policy."""
+    """What is left of a limit, for an answer that was given."""
     used_us = (dimension.per_minute - left) * dimension.interval_us
-    name, most = dimension.name, dimension.per_minute
-    return [
-        (b"ratelimit-policy", f'"{name}";q={most};w=60'.encode()),
-        (b"ratelimit", f'"{name}";r={left};t={used_us // 1_000_000}'.encode()),
-    ]
+    return rate_headers(dimension.name, dimension.per_minute, left, used_us // 1_000_000)

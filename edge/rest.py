@@ -91,25 +91,29 @@ class Front:
             if self._health.draining and EVENT_STREAM in (call.exchange.header(b"accept") or ""):
                 raise Draining  # what would last is better begun elsewhere
             self._authorise(call, found)
-        call.exchange.operation = found.name
+        call.exchange.decision = "allow"
         await found.answer(call)
 
     def _match(self, call: Call) -> Door | Problem:
         """The door, or the problem that is told only to those who are known."""
         path: bytes = call.scope["raw_path"]
         try:
-            door, call.parameters = self._routes.match(call.scope["method"], path[1:])
+            door, call.parameters, place = self._routes.match(call.scope["method"], path[1:])
         except (NotFound, MethodNotAllowed) as problem:
             return problem
+        seen = call.exchange
+        seen.operation, seen.route, seen.permission = door.name, place, door.may
+        seen.resource_id = call.parameters.get("id", "")
         return door
 
     async def _identify(self, call: Call) -> None:
         seen = call.exchange
         call.known = principal = await self._authentication.of_request(seen)
         call.lost = partial(self._authentication.lost, seen)
-        seen.actor = principal.id
+        seen.actor, seen.via = principal.id, principal.via
+        seen.credential = principal.credential or "-"
         self._uses.note(principal)
-        seen.added = await self._limiter.admit(self._limiter.of_principal(principal))
+        seen.added = await self._limiter.admit(self._limiter.of_principal(principal, seen.address))
 
     async def _admit_anybody(self, call: Call) -> None:
         """Whoever it is counts as unknown: a public door looks at no credential."""

@@ -34,7 +34,7 @@ class Node:
 
     literal: dict[str, "Node"] = field(default_factory=dict)
     parameter: "Node | None" = None
-    doors: dict[str, tuple[Door, tuple[str, ...]]] = field(default_factory=dict)
+    doors: dict[str, tuple[Door, tuple[str, ...], str]] = field(default_factory=dict)
 
 
 class Routes:
@@ -54,10 +54,12 @@ class Routes:
                 node = node.literal.setdefault(segment, Node())
         if method in node.doors:
             raise ValueError(f"{method} {path} is answered twice")
-        node.doors[method] = (door, tuple(names))
+        if not (door.open or door.public or door.may):
+            raise ValueError(f"{method} {path} does not say who may pass")
+        node.doors[method] = (door, tuple(names), path)
 
-    def match(self, method: str, path: bytes) -> tuple[Door, dict[str, str]]:
-        """The door of a request and the values of its path's parameters.
+    def match(self, method: str, path: bytes) -> tuple[Door, dict[str, str], str]:
+        """The door of a request, the values of its path's parameters, and the path as declared.
 
         Raises:
             NotFound: No such path.
@@ -70,8 +72,8 @@ class Routes:
         found = node.doors.get("GET" if method == "HEAD" else method)
         if found is None:
             raise MethodNotAllowed(allow=methods_of(node))
-        door, names = found
-        return door, dict(zip(names, values, strict=True))
+        door, names, declared = found
+        return door, dict(zip(names, values, strict=True)), declared
 
 
 def methods_of(node: Node) -> list[str]:

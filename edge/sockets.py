@@ -46,6 +46,7 @@ WATCHES_MAX = 100
 WINDOW_S = 10.0
 FRAMES_PER_WINDOW = 200
 UNAUTHENTICATED, FORBIDDEN, SILENT, TOO_MUCH, DRAINING = 4401, 4403, 4408, 4429, 4503
+RIGHTS = (UNAUTHENTICATED, FORBIDDEN)
 RECONNECT_MS = (500, 30_000)
 
 
@@ -112,6 +113,7 @@ class Sockets:
         seen = exchange.of(scope)
         await receive()
         if not self._origin_fits(seen):
+            seen.noticed(seen, "socket.open", "deny", str(FORBIDDEN), why="foreign origin")
             await send({"type": "websocket.close", "code": FORBIDDEN})
             return
         await send({"type": "websocket.accept"})
@@ -119,6 +121,9 @@ class Sockets:
         try:
             await self._serve(socket, seen, receive, send)
         except Closed as end:
+            if end.code in RIGHTS:
+                action = "socket.close" if socket in self._open else "socket.open"
+                seen.noticed(seen, action, "deny", str(end.code), why=end.reason)
             with contextlib.suppress(Exception):  # the peer may be gone already
                 await send({"type": "websocket.close", "code": end.code, "reason": end.reason})
         finally:
@@ -140,9 +145,10 @@ class Sockets:
             raise Closed(TOO_MUCH, "too many sockets")
         await self._authenticate(socket, seen, receive)
         self._open.add(socket)
+        seen.noticed(seen, "socket.open", "allow", conn=socket.id)
         socket.tell("hello", conn=socket.id, heartbeat_s=HEARTBEAT_S,
                     position=self._feed.position)  # fmt: skip
-        reading = asyncio.create_task(self._read(socket, receive))
+        reading = asyncio.create_task(self._read(socket, seen, receive))
         writing = asyncio.create_task(write(socket, send))
         tasks: set[asyncio.Future[Any]] = {reading, writing, socket.closing}
         try:
@@ -171,8 +177,9 @@ class Sockets:
             raise Closed(UNAUTHENTICATED, "not a valid credential") from None
         except Problem:
             raise Closed(DRAINING, "the platform is not ready; try again") from None
+        seen.actor, seen.via = socket.principal.id, socket.principal.via
 
-    async def _read(self, socket: Socket, receive: Receive) -> None:
+    async def _read(self, socket: Socket, seen: Exchange, receive: Receive) -> None:
         while True:
             message = await receive()
             if message["type"] == "websocket.disconnect":
@@ -183,6 +190,8 @@ class Sockets:
             except ValidationError as bad:
                 refuse(socket, malformed(bad))
             except Problem as problem:
+                if isinstance(problem, Denied):
+                    seen.noticed(seen, "socket.subscribe", "deny", problem.code, **problem.details)
                 refuse(socket, problem)
 
     async def _obey(self, socket: Socket, frame: Json) -> None:

@@ -24,7 +24,7 @@ from urllib.request import urlopen
 
 import psycopg
 
-from deploy.embedded import nats_server
+from deploy.embedded import nats_server, valkey_server
 from deploy.embedded.stack import Servers
 
 READY_S = 30
@@ -200,3 +200,31 @@ class Nats:
             self._process = None
 
     stop = kill
+
+
+class Valkey:
+    """A Valkey of one test's own, without persistence; may be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port = folder, free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"redis://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start, and wait until it listens."""
+        options = ["--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--dir"]
+        command = [valkey_server.binary(), *options, str(self._folder)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        until = time.monotonic() + READY_S
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
+                return
+            time.sleep(0.01)
+        raise TimeoutError("valkey-server did not start")
+
+    def kill(self) -> None:
+        """As if by `kill -9`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
