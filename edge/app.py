@@ -29,7 +29,7 @@ from bus.credentials import Signer, ensure_signing_keys
 from bus.lifecycle import Health, PrivateServer
 from bus.rights import Rights
 from bus.settings import Settings
-from edge import files, pages
+from edge import files
 from edge.access import Access, Journal
 from edge.accesstokens import AccessTokens
 from edge.asking import Asking
@@ -100,8 +100,8 @@ def routes_of(asking: Asking, feed: Feed, rights: Rights, health: Health) -> Rou
     table: list[tuple[str, str, Door]] = [
         ("GET", "/", FileDoor("page", "home/index.html")),
         ("GET", "/assets/{file}", FileDoor("page", "home")),
-        ("GET", "/docs", FileDoor("docs", "docs/index.html", pages.DOCS_POLICY)),
-        ("GET", "/docs/{file}", FileDoor("docs", "docs", pages.DOCS_POLICY)),
+        ("GET", "/docs", FileDoor("docs", "docs/index.html")),
+        ("GET", "/docs/{file}", FileDoor("docs", "docs")),
         ("GET", "/openapi.json", DocumentDoor("docs", openapi.render)),
         ("GET", "/openapi-3.0.json", DocumentDoor("docs", openapi.render_3_0)),
         ("GET", "/asyncapi.json", DocumentDoor("docs", asyncapi.render)),

@@ -30,12 +30,6 @@ PAGE_POLICY: RawHeaders = [
         ),
     ),
 ]
-# Swagger UI writes style attributes into the page.
-DOCS_POLICY: RawHeaders = [
-    PAGE_POLICY[0],
-    (b"content-security-policy",
-     PAGE_POLICY[1][1].replace(b"style-src 'self'", b"style-src 'self' 'unsafe-inline'")),
-]  # fmt: skip
 
 
 class FileDoor:
@@ -45,17 +39,16 @@ class FileDoor:
     open = True
     public = False
 
-    def __init__(self, name: str, place: str, policy: RawHeaders = PAGE_POLICY) -> None:
+    def __init__(self, name: str, place: str) -> None:
         self.name = name
         self._place = STATIC / place
-        self._policy = policy
 
     async def answer(self, call: Call) -> None:
         """Send the file."""
         place = self._place
         if "file" in call.parameters:
             place = place / call.parameters["file"]
-        call.exchange.policy = self._policy
+        call.exchange.policy = PAGE_POLICY
         body, media_type = read(place)
         await answers.reply(call.send, 200, body, [(b"content-type", media_type)])
 

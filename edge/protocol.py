@@ -75,6 +75,8 @@ class Protocol(HttpToolsProtocol):
         if size > HEAD_BYTES_MAX or len(self.headers) > HEADERS_MAX:
             self._refusal = TOO_LONG
             raise Unfit
+        if self.url == b"*" and self.parser.get_method() != b"OPTIONS":
+            raise Unfit
         if not self.url.startswith(b"/") and self.url != b"*":
             self._require_same_authority()
         super().on_headers_complete()
@@ -95,9 +97,16 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         unreadable_total.labels(str(int(status))).inc()
         self._stop_timer()
-        if self.cycle is None or self.cycle.response_complete:
+        if self._may_answer():
             self.transport.write(refusal(status, message))
         self.transport.close()
+
+    def _may_answer(self) -> bool:
+        """Whether an answer now would be taken for that of the request that is refused."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        return cycle.more_body and not cycle.response_started and not self.pipeline
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_S, self._too_slow)
