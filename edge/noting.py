@@ -15,6 +15,7 @@ from schemas.audit import PATH_MAX, POLICY, Decision, Door
 from schemas.contract import Json
 
 KEY = re.compile(rb"sp_([0-9a-f]{16})_")
+HARMLESS = re.compile(rb"[a-z0-9/.-]{0,200}")  # without capitals and `_` nothing is a credential
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -62,6 +63,8 @@ class Notes:
 
 def shown(raw_path: bytes) -> str:
     """A path as it is logged: as it was sent, still encoded, credentials blotted out."""
+    if HARMLESS.fullmatch(raw_path):
+        return raw_path.decode()
     return plain(raw_path.decode("latin-1"), PATH_MAX)
 
 

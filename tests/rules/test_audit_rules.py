@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.audit import CREDENTIAL, plain
-from bus.credentials import new_api_key
+from bus.credentials import new_credential
 from handlers.audit.rules import Chain, Walk
 from schemas.audit import AuditEntry, Noted
 
@@ -79,7 +79,7 @@ def test_a_chain_that_was_written_anew_does_not_fit_what_was_written_down(log, o
 
 
 def test_what_looks_like_a_credential_is_blotted_out():
-    key = new_api_key()
+    key = new_credential("key")
     token = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
     for secret, shown in ((key.text, f"sp_{key.id}_[redacted]"), (token, "eyJ[redacted]")):
         assert plain(f"/api/v1/{secret}/x", 512) == f"/api/v1/{shown}/x"
