@@ -16,7 +16,7 @@ from bus.client import Ask, Client, headers_of, read, request
 from bus.clock import Clock
 from bus.credentials import Signer
 from bus.envelope import Origin
-from schemas.contract import Problem
+from schemas.contract import KNOWN, Problem
 from schemas.identity import principals
 from schemas.identity.grants import GrantGiven, GrantWithdrawn
 from schemas.identity.principals import ListRules, Rules
@@ -66,7 +66,7 @@ class Rights:
         Raises:
             Unavailable: Grants are not known yet.
         """
-        if principal.kind == "service" or permission is None:
+        if principal.kind == "service" or permission in (None, KNOWN):
             return PLAIN[principal.scope_of(permission)]
         return self.policy.reach(principal, permission)
 

