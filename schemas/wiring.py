@@ -10,6 +10,7 @@ from typing import Any
 
 from schemas import (
     agents,
+    audit,
     catalogue,
     credentials,
     documents,
@@ -47,7 +48,10 @@ class Wiring:
     reads_uploads: bool = False
 
 
-EVERY_PROCESS = Wiring(calls=(principals.rules,), hears=(grants.GrantGiven, grants.GrantWithdrawn))
+EVERY_PROCESS = Wiring(
+    calls=(principals.rules, audit.record),
+    hears=(grants.GrantGiven, grants.GrantWithdrawn),
+)
 """All that decide something know the grants: `bus/rights.py`."""
 EDGE = Wiring(
     calls=(

@@ -155,19 +155,23 @@ CHANGES = (
 
 
 @contextlib.asynccontextmanager
-async def owner(platform) -> AsyncIterator[Any]:
+async def owner(database_url) -> AsyncIterator[Any]:
     """A connection of the database's owner."""
-    connection = await platform.database.connect()
-    yield connection
-    await connection.close()
+    connection = await asyncpg.connect(database_url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
-async def test_the_log_refuses_to_be_changed_by_privilege_and_by_trigger(platform, ask_part):
+async def test_the_log_refuses_to_be_changed_by_privilege_and_by_trigger(
+    platform, ask_part, database_url
+):
     await ask_part(audit.record, RecordAudit(entries=(noted(),)), key="k")
-    async with owner(platform) as connection:
+    async with owner(database_url) as connection:
         for change in CHANGES:
-            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
-                await connection.execute(change)
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="denied"):
+                await look(platform, change)
         await connection.execute("GRANT UPDATE, DELETE, TRUNCATE ON audit.entries TO CURRENT_USER")
         for change in CHANGES:
             with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
@@ -189,14 +193,14 @@ TAMPERING = {
 
 @pytest.mark.parametrize(("change", "broken_at"), TAMPERING.values(), ids=TAMPERING)
 async def test_what_the_owner_of_the_database_changes_is_found(
-    platform, ask, ask_part, change, broken_at
+    platform, ask, ask_part, database_url, change, broken_at
 ):
     entries = tuple(noted(resource_id=str(n), decision="deny") for n in range(6))
     await ask_part(audit.record, RecordAudit(entries=entries), key="k")
     [row] = await look(
         platform, "SELECT min(seq) - 1 AS before FROM audit.entries WHERE actor = 'ann'"
     )
-    async with owner(platform) as connection:
+    async with owner(database_url) as connection:
         await connection.execute("ALTER TABLE audit.entries DISABLE TRIGGER USER")
         await connection.execute("GRANT UPDATE, DELETE ON audit.entries TO CURRENT_USER")
         if "CASE" in change:
@@ -297,9 +301,9 @@ async def test_a_batch_that_can_never_be_written_does_not_hold_up_the_next(platf
     assert len((await ask(audit.entries, ListEntries(actor="after"))).items) == 1
 
 
-async def test_old_days_of_the_request_log_are_dropped_as_a_whole(platform, ask_part):
+async def test_old_days_of_the_request_log_are_dropped_as_a_whole(platform, ask_part, database_url):
     old = datetime.now(UTC) - timedelta(days=40)
-    async with owner(platform) as connection:
+    async with owner(database_url) as connection:
         await connection.execute("SELECT audit.add_day($1::date)", old.date())
     late = old - timedelta(days=3)  # a day without a partition: kept in the default one
     requests = (seen(at=old), seen(at=late), seen())

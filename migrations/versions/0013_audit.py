@@ -6,8 +6,8 @@ Safe while the old code runs: yes, it only adds.
 
 from migrations.statements import run
 
-revision = "0011"
-down_revision = "0009"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
