@@ -30,6 +30,7 @@ from schemas.policy import NOTHING, Reach
 from schemas.principal import Principal
 from schemas.problems import (
     Denied,
+    Expired,
     Internal,
     KeyReused,
     Malformed,
@@ -215,10 +216,21 @@ class Endpoint:
             raise Unauthenticated
         if self.operation.internal and principal.kind != "service":
             raise Denied("Only the platform itself asks this.")
+        self._permit_run(principal)
         reach = self._platform.rights.reach(principal, self.operation.may)
         if reach.nothing:
             raise Denied(permission=self.operation.may)
         return reach
+
+    def _permit_run(self, principal: Principal) -> None:
+        """An agent's run calls little, and nothing after its time."""
+        run, runs = principal.run, self.operation.runs
+        if run is None:
+            return
+        if run.until * 1000 <= self._platform.clock.unix_ms():
+            raise Expired("The time of the agent's run is over.", run_id=run.run_id)
+        if runs == "no" or (runs == "within" and principal.via is None):
+            raise Denied("An agent's run may not call this.", operation=self.operation.name)
 
     def _on_thing(self, reach: Reach, command: Schema) -> Reach:
         """The reach on the thing that the request's path names."""

@@ -10,7 +10,9 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -22,7 +24,7 @@ from bus.credentials import Signer
 from bus.envelope import Origin
 from schemas.identity import signing
 from schemas.identity.signing import GetKeySet
-from schemas.principal import Principal
+from schemas.principal import Principal, RunRights
 from schemas.problems import Expired, Forged
 
 AUDIENCE = "story-portal"
@@ -41,6 +43,7 @@ class Verified:
     session_id: str
     scopes: tuple[str, ...]
     expires_at: float
+    run: RunRights | None = None
 
 
 class AccessTokens:
@@ -134,10 +137,25 @@ def decode(text: str, key: Ed25519PublicKey, issuer: str) -> Verified:
             text, key, algorithms=["EdDSA"], audience=AUDIENCE, issuer=issuer, leeway=SKEW_S,
             options={"require": REQUIRED, "strict_aud": True},
         )  # fmt: skip
-        return Verified(
-            str(claims["sid"]), tuple(str(claims["scope"]).split()), float(claims["exp"])
-        )
+        scopes = tuple(str(claims["scope"]).split())
+        return Verified(str(claims["sid"]), scopes, float(claims["exp"]), run_in(claims))
     except jwt.ExpiredSignatureError:
         raise Expired from None
     except (jwt.InvalidTokenError, KeyError, TypeError, ValueError):
         raise Forged from None
+
+
+def run_in(claims: Mapping[str, Any]) -> RunRights | None:
+    """The agent's run that a token is for, which ends with the token at the latest.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is not of the form.
+    """
+    if "act" not in claims:
+        return None
+    return RunRights(
+        run_id=claims["act"]["run"],
+        tools=tuple(claims["tools"]),
+        tokens=claims["tokens"],
+        until=int(claims["exp"]),
+    )

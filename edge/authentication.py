@@ -166,7 +166,7 @@ class Authentication:
         if credential.kind == "token":
             token = await self._tokens.verify(credential.text)
             left_s = min(left_s, token.expires_at - time.time())
-            command = ResolveToken(session_id=token.session_id, scopes=token.scopes)
+            command = ResolveToken(session_id=token.session_id, scopes=token.scopes, run=token.run)
             resolved = await self._ask(principals.resolve_token, command)
         else:
             prefix, secret = read_credential(credential.kind, credential.text)

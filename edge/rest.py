@@ -124,6 +124,8 @@ class Front:
 
     def _authorise(self, call: Call, door: Door) -> None:
         """Raises Denied unless the caller may pass this door for one thing at least."""
+        if call.principal.run is not None and not isinstance(door, OperationDoor):
+            raise Denied("An agent's run calls operations only.")
         if self._rights.reach(call.principal, door.may).nothing:
             raise Denied(permission=door.may)
 

@@ -178,6 +178,8 @@ class Sockets:
         except Problem:
             raise Closed(DRAINING, "the platform is not ready; try again") from None
         seen.actor, seen.via = socket.principal.id, socket.principal.via
+        if socket.principal.run is not None:
+            raise Closed(FORBIDDEN, "an agent's run has no feed")
 
     async def _read(self, socket: Socket, seen: Exchange, receive: Receive) -> None:
         while True:

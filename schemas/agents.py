@@ -17,11 +17,15 @@ from schemas.contract import (
     Operation,
     Page,
     Problem,
+    Reaction,
     Reason,
     Schema,
     Text,
     Token,
 )  # fmt: skip
+from schemas.identity.keys import KeyRevoked
+from schemas.identity.users import UserChanged
+from schemas.principal import Mandate
 from schemas.problems import IllegalMove, NotFound, VersionConflict
 from schemas.tools import ToolName
 
@@ -113,6 +117,8 @@ class Run(Entity, table="runtime.runs"):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    mandate: Mandate | None = Field(None, description="With which rights it was asked for.")
+    tokens_max: int | None = Field(None, description="A limit besides that of the agent.")
 
 
 class Step(Entity, table="runtime.steps"):
@@ -205,7 +211,7 @@ class AssignWork(Schema):
     brief: Brief
     task_id: Id | None = None
     goal_id: Id | None = None
-    owner_id: str | None = None
+    tokens_max: int | None = Field(None, ge=0, description="A limit besides that of the agent.")
 
 
 class GetRun(Schema):
@@ -352,3 +358,6 @@ steps = Operation(
     "agents.steps", ListSteps, Page[Step], rest="GET /runs/{run_id}/steps", may="agents:read",
     problems=(NotFound,),
 )  # fmt: skip
+
+on_user_changed = Reaction("agents-stop-user", UserChanged)
+on_key_revoked = Reaction("agents-stop-key", KeyRevoked)

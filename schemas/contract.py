@@ -52,6 +52,7 @@ KNOWN = "known"
 """Instead of a permission: whoever is known may ask."""
 
 Kind = Literal["call", "stream", "task"]
+Runs = Literal["no", "within", "directly"]
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 
@@ -309,6 +310,8 @@ class Operation(Generic[C, R]):
             Without one an operation is public or internal, or does not come into being.
         public: Answers also those who show no credential.
         internal: Answers only the platform's own processes.
+        runs: Whether it may be called in an agent's run: by the agent itself or a program with the
+            run's token (`directly`), only by a layer on the way of such a call (`within`), or not.
         guesses: Takes a secret that people choose or type: few attempts, and none uncounted.
         problems: What it may answer beyond what any operation may.
         emits: Events that it records.
@@ -330,6 +333,7 @@ class Operation(Generic[C, R]):
     may: str | None = None
     public: bool = False
     internal: bool = False
+    runs: Runs = "no"
     guesses: bool = False
     problems: tuple[type[Problem], ...] = ()
     emits: tuple[type[Event], ...] = ()

@@ -282,6 +282,7 @@ attach = Operation(
 write = Operation(
     "documents.write", WriteArtifact, Document, may="documents:create",
     emits=(DocumentReceived,), idempotent=True, timeout_s=10,
+    runs="within",
 )  # fmt: skip
 listing = Operation(
     "documents.list", ListDocuments, Page[Document], rest="GET /documents", may="documents:read"
@@ -289,6 +290,7 @@ listing = Operation(
 get = Operation(
     "documents.get", GetDocument, Document, rest="GET /documents/{id}", may="documents:read",
     problems=(NotFound,),
+    runs="within",
 )  # fmt: skip
 delete = Operation(
     "documents.delete", DeleteDocument, Document, rest="DELETE /documents/{id}",
@@ -302,24 +304,30 @@ reprocess = Operation(
 content = Operation(
     "documents.content", GetContent, Content, rest="GET /documents/{id}/content",
     may="documents:read", problems=(NotFound,),
+    runs="within",
 )  # fmt: skip
 sections = Operation(
     "documents.sections", ListSections, Page[Section], rest="GET /documents/{id}/sections",
     may="documents:read", problems=(NotFound,),
+    runs="within",
 )  # fmt: skip
 search = Operation(
     "documents.search", SearchDocuments, Findings, rest="POST /documents/search",
     may="documents:read", problems=(Unavailable,), timeout_s=15,
+    runs="within",
 )  # fmt: skip
 claims = Operation(
     "documents.claims", ExtractClaims, Claims, rest="GET /documents/{id}/claims",
     may="documents:read", problems=(NotFound, NotIndexed), timeout_s=20,
+    runs="within",
 )  # fmt: skip
 compare = Operation(
     "documents.compare", CompareDocuments, Comparison, rest="POST /documents/compare",
     may="documents:read", problems=(NotFound, NotIndexed, TooLarge), timeout_s=60, workers=2,
+    runs="within",
 )  # fmt: skip
 summarize = Operation(
     "documents.summarize", SummarizeDocuments, KeySentences, rest="POST /documents/summarize",
     may="documents:read", problems=(NotFound, NotIndexed), timeout_s=20, workers=4,
+    runs="within",
 )  # fmt: skip

@@ -23,6 +23,7 @@ from schemas.contract import (
     Title,
     Token,
 )  # fmt: skip
+from schemas.principal import Mandate
 from schemas.problems import IllegalMove, NotFound
 
 TASKS_MAX = 200
@@ -65,6 +66,7 @@ class Goal(Entity, table="mcp_documents.goals"):
     created_at: datetime
     updated_at: datetime
     completed_at: datetime | None
+    mandate: Mandate | None = Field(None, description="With which rights it was submitted.")
 
 
 class Plan(Entity, table="mcp_documents.plans"):

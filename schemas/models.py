@@ -146,7 +146,7 @@ generate = Operation(
     may="models:execute", kind="stream", chunk=TokenChunk, idempotent=True, timeout_s=180,
     workers=4, problems=(
         ModelUnknown, ContextExceeded, OutsideSchema, OutputOutsideSchema, Upstream, Unavailable,
-    ),
+    ), runs="directly",
 )  # fmt: skip
 embed = Operation(
     "models.embed", EmbedTexts, Vectors, rest="POST /models/embed", may="models:execute",

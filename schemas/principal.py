@@ -4,10 +4,11 @@ A permission is `<resource>:<action>`. A role grants an action on all things, on
 the principal owns (`own`), or not at all. Grants on single things are weighed in `policy.py`.
 """
 
+from collections.abc import Collection
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from schemas.contract import KNOWN, Schema
 
@@ -53,10 +54,34 @@ class RunRights(Schema):
         until: Unix seconds after which nothing is allowed any more.
     """
 
-    run_id: str
+    run_id: str = Field(max_length=64)
     tools: tuple[str, ...]
     tokens: int
     until: int
+
+    def narrowed_to(
+        self,
+        *,
+        tools: Collection[str] | None = None,
+        tokens: int | None = None,
+        until: int | None = None,
+    ) -> "RunRights":
+        """The part of these rights that lies inside the given bounds: never more of anything."""
+        return RunRights(
+            run_id=self.run_id,
+            tools=self.tools if tools is None else tuple(t for t in self.tools if t in tools),
+            tokens=self.tokens if tokens is None else min(self.tokens, tokens),
+            until=self.until if until is None else min(self.until, until),
+        )
+
+    def within(self, other: "RunRights") -> bool:
+        """Whether nothing here goes beyond `other`."""
+        return (
+            self.run_id == other.run_id
+            and set(self.tools) <= set(other.tools)
+            and self.tokens <= other.tokens
+            and self.until <= other.until
+        )
 
 
 class Principal(Schema):
@@ -87,6 +112,32 @@ class Principal(Schema):
         if self.scopes and permission not in self.scopes:
             return "none"
         return compile_roles(self.roles).get(permission, "none")
+
+
+class Mandate(Schema):
+    """With which rights work was asked for that goes on without the one who asked; no secret.
+
+    Args:
+        kind: What kind of principal asked.
+        roles: Its roles at that time.
+        scopes: What narrowed them.
+        credential: What was shown, by its id.
+    """
+
+    kind: Kind
+    roles: tuple[Role, ...]
+    scopes: tuple[str, ...] = ()
+    credential: str | None = None
+
+    @classmethod
+    def of(cls, principal: Principal) -> "Mandate":
+        """What this principal leaves behind for its work."""
+        return cls(
+            kind=principal.kind,
+            roles=principal.roles,
+            scopes=principal.scopes,
+            credential=principal.credential,
+        )
 
 
 ANONYMOUS = Principal(id="anonymous", kind="anonymous")

@@ -224,11 +224,16 @@ register = Operation(
 )  # fmt: skip
 listing = Operation("tools.list", ListTools, Page[Tool], rest="GET /tools", may="tools:read")
 search = Operation(
-    "tools.search", SearchTools, ToolHits, rest="GET /tools/search", may="tools:read"
+    "tools.search",
+    SearchTools,
+    ToolHits,
+    rest="GET /tools/search",
+    may="tools:read",
+    runs="directly",
 )
 get = Operation(
     "tools.get", GetTool, Tool, rest="GET /tools/{name}", may="tools:read",
-    problems=(ToolUnknown,),
+    problems=(ToolUnknown,), runs="directly",
 )  # fmt: skip
 deprecate = Operation(
     "tools.deprecate", DeprecateTool, Tool, rest="DELETE /tools/{name}", may="tools:delete",
@@ -239,7 +244,7 @@ invoke = Operation(
     may="tools:execute", idempotent=True, commits_itself=True, timeout_s=130, workers=16,
     problems=(ToolUnknown, OutsideSchema, ToolFailed, ToolTimedOut, ToolBrokeItsSchema,
               NeedsAttention, TimedOut, Unavailable),
-    emits=(InvocationRequested, InvocationSucceeded, InvocationFailed),
+    emits=(InvocationRequested, InvocationSucceeded, InvocationFailed), runs="directly",
 )  # fmt: skip
 invocations = Operation(
     "tools.invocations", ListInvocations, Page[ToolInvocation], rest="GET /tool-invocations",

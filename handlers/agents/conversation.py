@@ -89,7 +89,7 @@ def turn_of(step: Step) -> Message:
         return Message(role="tool", content=content, tool_name=step.target)
     output = step.output if isinstance(step.output, dict) else {}
     calls = output.get("tool_calls") or []
-    said = output.get("text") or as_text(calls, TURN_CHARACTERS_MAX)
+    said = output.get("text") or as_text(calls or output, TURN_CHARACTERS_MAX)
     return Message(role="assistant", content=str(said)[:TURN_CHARACTERS_MAX])
 
 

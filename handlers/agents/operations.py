@@ -117,7 +117,7 @@ async def terminate(command: TerminateAgent, ctx: Context) -> Agent:
 
 
 async def queue(
-    tx: Transaction, agent_id: str, command: StartRun | AssignWork, owner: str, ctx: Context
+    tx: Transaction, agent_id: str, command: StartRun | AssignWork, ctx: Context
 ) -> Run:
     """Give the agent one more run, and a worker the job to do it.
 
@@ -127,10 +127,7 @@ async def queue(
     agent = await lock(tx, agent_id)
     if not rules.has_room(agent):
         raise NoAgentFree(agent=agent.name, status=agent.status)
-    run = rules.new_run(
-        agent, command.brief, id=ctx.new_id(), owner=owner, at=ctx.now(),
-        task_id=command.task_id, goal_id=command.goal_id,
-    )  # fmt: skip
+    run = rules.new_run(agent, command, ctx.principal, id=ctx.new_id(), at=ctx.now())
     await tx.record(AgentMoved(agent=rules.with_run(agent, ctx.now())))
     await tx.record(RunQueued(run=run))
     await tx.enqueue(Work(run_id=run.id))
@@ -142,7 +139,7 @@ async def start_run(command: StartRun, ctx: Context) -> Run:
     """Ask this agent."""
     agent = await load(command.agent_id, ctx)
     async with ctx.transaction() as tx:
-        return await queue(tx, agent.id, command, ctx.principal.id, ctx)
+        return await queue(tx, agent.id, command, ctx)
 
 
 @service.handles(agents.assign)
@@ -154,7 +151,7 @@ async def assign(command: AssignWork, ctx: Context) -> Run:
     if agent is None:
         raise NoAgentFree(capabilities=list(command.capabilities))
     async with ctx.transaction() as tx:
-        return await queue(tx, agent.id, command, command.owner_id or ctx.principal.id, ctx)
+        return await queue(tx, agent.id, command, ctx)
 
 
 @service.handles(agents.run)

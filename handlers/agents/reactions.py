@@ -13,11 +13,12 @@ from bus import faults
 from bus.context import Context
 from handlers.agents import conversation, rules, service, store
 from handlers.agents.operations import lock_run, release
-from schemas import models, tools
+from schemas import agents, models, tools
 from schemas.agents import (
     Agent,
     AgentCreated,
     AgentLimits,
+    CancelRun,
     CreateAgent,
     ModelStep,
     Run,
@@ -32,13 +33,19 @@ from schemas.agents import (
     Work,
 )
 from schemas.contract import Problem
-from schemas.models import Generation
-from schemas.problems import IllegalMove, VersionConflict
+from schemas.identity import principals
+from schemas.identity.keys import KeyRevoked
+from schemas.identity.principals import ActFor
+from schemas.identity.users import UserChanged
+from schemas.models import Generation, OutputOutsideSchema
+from schemas.principal import Mandate, Principal
+from schemas.problems import IllegalMove, Unauthenticated, VersionConflict
 from schemas.tools import InvokeTool, SearchTools, Tool
 
 TOOL_TIMEOUT_S = 125.0
 MODEL_TIMEOUT_S = 175.0
 TOOLS_OFFERED_MAX = 3
+AGENTS = Principal(id="agents", kind="service", via="bus")
 
 
 async def give_up(job: Work, ctx: Context, problem: Problem) -> None:
@@ -87,11 +94,16 @@ async def until_cancelled(doing: Coroutine[Any, Any, None], run: Run, ctx: Conte
 
 
 async def carry_out(run: Run, agent: Agent, ctx: Context) -> None:
-    """Step after step until there is a result or no more room for one."""
+    """Step after step until there is a result, or no more room or right for one."""
     while True:
         steps = await steps_of(run, ctx)
         try:
-            done, result = await advance(run, agent, steps, ctx)
+            acting = await acting_for(run, agent, steps, ctx)
+        except Unauthenticated as refused:
+            await finish(run, "cancelled", steps, ctx, error=describe(refused))
+            return
+        try:
+            done, result = await advance(run, agent, steps, acting)
         except VersionConflict:
             return  # another worker records the steps of this run
         except Problem as problem:
@@ -102,6 +114,19 @@ async def carry_out(run: Run, agent: Agent, ctx: Context) -> None:
         if done:
             await finish(run, "succeeded", await steps_of(run, ctx), ctx, result=result)
             return
+
+
+async def acting_for(run: Run, agent: Agent, steps: Sequence[Step], ctx: Context) -> Context:
+    """The context of the next step: what the owner may now, and of that what the run may.
+
+    Raises:
+        Unauthenticated: The owner may nothing any more.
+    """
+    mandate = run.mandate or Mandate.of(ctx.principal)
+    question = ActFor(owner_id=run.owner_id, mandate=mandate)
+    owner = await ctx.as_principal(AGENTS).call(principals.act_for, question)
+    rights = rules.rights_of(run, agent, steps)
+    return ctx.as_principal(owner.model_copy(update={"run": rights}))
 
 
 async def advance(run: Run, agent: Agent, steps: Sequence[Step], ctx: Context) -> tuple[bool, Any]:
@@ -129,7 +154,7 @@ def check_limits(run: Run, agent: Agent, steps: Sequence[Step], ctx: Context) ->
     tokens = sum(step.prompt_tokens + step.completion_tokens for step in steps)
     finished = sum(step.status == "finished" for step in steps)
     limit = max(agent.limits.steps, len(run.brief.steps))
-    if finished > limit or tokens > agent.limits.tokens:
+    if finished > limit or tokens > rules.tokens_max(run, agent):
         raise RunTooLong(steps=finished, tokens=tokens)
     if rules.out_of_time(run, agent, ctx.now()):
         raise RunTooLong(seconds=agent.limits.seconds)
@@ -168,8 +193,13 @@ async def do_chosen(
     last = len(steps) >= agent.limits.steps - 1
     offered = [] if last else await offered_tools(agent, run, ctx)
     question = conversation.next_turn(agent, run, steps, offered)
-    step = await begin(run, steps, "model", f"turn-{len(steps)}", question.purpose, {}, ctx)
-    generation = await ask_model(step, question, ctx)
+    given = {rules.OFFERED: [tool.name for tool in offered]}
+    step = await begin(run, steps, "model", f"turn-{len(steps)}", question.purpose, given, ctx)
+    try:
+        generation = await ask_model(step, question, ctx)
+    except OutputOutsideSchema as refused:
+        await record_end(step, ctx, output={"error": describe(refused)})
+        return False, None
     output = {
         "text": generation.text,
         "tool_calls": [call.model_dump() for call in generation.tool_calls[:1]],
@@ -292,6 +322,32 @@ def key_of(step: Step) -> str:
 def describe(problem: Problem) -> dict[str, Any]:
     """A problem as it is kept with a run."""
     return {"code": problem.code, "message": problem.message, "details": dict(problem.details)}
+
+
+@service.reacts_to(agents.on_user_changed)
+async def stop_disabled(event: UserChanged, ctx: Context) -> None:
+    """What a disabled user has asked for stops, in whose hands ever it is."""
+    if event.user.status != "active":
+        rows = await ctx.database.rows(store.OPEN_RUNS_OF, event.user.id, None)
+        await stop([str(row["id"]) for row in rows], "The owner was disabled.", ctx)
+
+
+@service.reacts_to(agents.on_key_revoked)
+async def stop_revoked(event: KeyRevoked, ctx: Context) -> None:
+    """What was asked for with a revoked key stops."""
+    key = event.key
+    rows = await ctx.database.rows(store.OPEN_RUNS_OF, key.owner_id, f"key/{key.id}")
+    await stop([str(row["id"]) for row in rows], "The key was revoked.", ctx)
+
+
+async def stop(run_ids: Sequence[str], reason: str, ctx: Context) -> None:
+    """Cancel runs, one by one; one that has ended in between needs nothing."""
+    for run_id in run_ids:
+        try:
+            command = CancelRun(id=run_id, reason=reason)
+            await ctx.call(agents.cancel_run, command, key=f"stop/{run_id}")
+        except IllegalMove:
+            continue
 
 
 READING, ANALYSIS, WRITING = ("read", "extract"), ("analyse", "compare", "calculate"), (

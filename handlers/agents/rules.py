@@ -1,5 +1,6 @@
 """Decisions about agents and runs. Pure: state, command and time in; new state or a problem out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from schemas.agents import (
     Agent,
     AgentStatus,
+    AssignWork,
     BadReference,
     Brief,
     ConfigureAgent,
@@ -14,9 +16,11 @@ from schemas.agents import (
     ModelStep,
     Run,
     RunStatus,
+    StartRun,
     Step,
     ToolStep,
 )
+from schemas.principal import Mandate, Principal, RunRights
 from schemas.problems import IllegalMove
 
 AGENT_MOVES: dict[AgentStatus, frozenset[AgentStatus]] = {
@@ -36,6 +40,8 @@ RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {
     "cancelled": frozenset(),
 }
 REFERENCE = "$ref"
+OFFERED = "offered"
+TOOLS_CHARACTERS_MAX = 1_200
 WEIGHT_FIT, WEIGHT_ROOM, WEIGHT_SUCCESS = 0.5, 0.3, 0.2
 
 
@@ -124,34 +130,67 @@ def best_agent(candidates: Sequence[tuple[Agent, float]], wanted: Sequence[str])
 
 
 def new_run(
-    agent: Agent,
-    brief: Brief,
-    *,
-    id: str,
-    owner: str,
-    at: datetime,
-    task_id: str | None,
-    goal_id: str | None,
+    agent: Agent, command: StartRun | AssignWork, asker: Principal, *, id: str, at: datetime
 ) -> Run:
-    """A run that waits for a worker."""
+    """A run that waits for a worker; it belongs to whoever asks for it."""
     return Run(
         id=id,
         version=1,
         agent_id=agent.id,
-        task_id=task_id,
-        goal_id=goal_id,
-        brief=brief,
+        task_id=command.task_id,
+        goal_id=command.goal_id,
+        brief=command.brief,
         status="queued",
         result=None,
         error=None,
         steps=0,
         prompt_tokens=0,
         completion_tokens=0,
-        owner_id=owner,
+        owner_id=asker.id,
         created_at=at,
         started_at=None,
         finished_at=None,
+        mandate=Mandate.of(asker),
+        tokens_max=command.tokens_max if isinstance(command, AssignWork) else None,
     )
+
+
+def rights_of(run: Run, agent: Agent, steps: Sequence[Step]) -> RunRights:
+    """What the run may use from now on; it must have started."""
+    assert run.started_at is not None
+    until = run.started_at + timedelta(seconds=agent.limits.seconds)
+    return RunRights(
+        run_id=run.id,
+        tools=cut(tools_of(run, agent, steps)),
+        tokens=tokens_max(run, agent),
+        until=math.ceil(until.timestamp()),
+    )
+
+
+def tools_of(run: Run, agent: Agent, steps: Sequence[Step]) -> Sequence[str]:
+    """The agent's own tools; without any, those of the brief, or those that were offered."""
+    if agent.config.tools:
+        return agent.config.tools
+    if run.brief.steps:
+        return [step.tool for step in run.brief.steps if isinstance(step, ToolStep)]
+    turns = [step for step in steps if step.kind == "model"]
+    return [str(name) for step in turns for name in step.input.get(OFFERED, ())]
+
+
+def cut(tools: Sequence[str]) -> tuple[str, ...]:
+    """The names without doubles, as many as a signed principal has room for."""
+    chosen: list[str] = []
+    for name in dict.fromkeys(tools):
+        if sum(map(len, chosen)) + len(name) > TOOLS_CHARACTERS_MAX:
+            break
+        chosen.append(name)
+    return tuple(chosen)
+
+
+def tokens_max(run: Run, agent: Agent) -> int:
+    """How many tokens the run may use in all."""
+    limits = (agent.limits.tokens, run.tokens_max)
+    return min(limit for limit in limits if limit is not None)
 
 
 def started(run: Run, at: datetime) -> Run:

@@ -44,6 +44,14 @@ LIST_RUNS = Statement(
 OPEN_RUNS = Statement(
     "SELECT * FROM runtime.runs WHERE agent_id = $1 AND status IN ('queued', 'running')"
 )
+OPEN_RUNS_OF = Statement(
+    """
+    SELECT id FROM runtime.runs
+    WHERE owner_id = $1 AND status IN ('queued', 'running')
+      AND ($2::text IS NULL OR mandate ->> 'credential' = $2)
+    ORDER BY id
+    """
+)
 STEPS = Statement("SELECT * FROM runtime.steps WHERE run_id = $1 ORDER BY ordinal")
 LIST_STEPS = Statement(
     """

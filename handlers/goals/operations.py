@@ -103,7 +103,7 @@ async def record_plan(
 async def submit(command: SubmitGoal, ctx: Context) -> Goal:
     """Store the goal; a plan of the caller's own is checked and stored with it."""
     await check_documents(command, ctx)
-    goal = rules.new_goal(command, id=ctx.new_id(), owner=ctx.principal.id, at=ctx.now())
+    goal = rules.new_goal(command, ctx.principal, id=ctx.new_id(), at=ctx.now())
     rules.levels(command.tasks)
     ctx.part_of(goal.id)
     async with ctx.transaction() as tx:
@@ -204,7 +204,10 @@ async def retry(command: RetryGoal, ctx: Context) -> Goal:
     async with ctx.transaction() as tx:
         before = await lock(tx, command.id)
         to: goals.GoalStatus = "executing" if before.current_plan_id else "planning"
-        goal = rules.moved(before, to, at, error=None, completed_at=None)
+        goal = rules.moved(
+            before, to, at, error=None, completed_at=None,
+            mandate=rules.retried_by(before, ctx.principal),
+        )  # fmt: skip
         await tx.record(GoalChanged(goal=goal))
         if goal.current_plan_id:
             await reopen(tx, goal.current_plan_id, ctx)
@@ -218,7 +221,7 @@ async def reopen(tx: Transaction, plan_id: str, ctx: Context) -> None:
     current = Plan.model_validate(dict(row or {}))
     await tx.record(PlanChanged(plan=rules.moved_plan(current, "executing", ctx.now())))
     for failed in await tasks_in(tx, plan_id):
-        if failed.status in ("failed", "timed_out"):
+        if failed.status in ("failed", "timed_out", "cancelled"):
             await tx.record(goals.TaskReady(task=rules.tried_again(failed, ctx.now())))
         elif failed.status == "skipped":
             waiting = rules.moved_task(failed, "pending", finished_at=None)

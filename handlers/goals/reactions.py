@@ -36,13 +36,17 @@ from schemas.goals import (
     TaskStarted,
     TaskSucceeded,
 )
+from schemas.identity import principals
+from schemas.identity.principals import ActFor
 from schemas.principal import Principal
+from schemas.problems import Denied, KeyReused, Unauthenticated
 
 INDEX_WAIT_S = 60.0
 INDEX_POLL_S = 0.25
 WAITING_S = 2.0
 DISPATCH_BATCH = 50
 TEXT_LENGTH_MAX = 90_000
+GOALS = Principal(id="goals", kind="service", via="bus")
 
 
 async def plan_failed(job: MakePlan, ctx: Context, problem: Problem) -> None:
@@ -59,15 +63,27 @@ async def make_plan(job: MakePlan, ctx: Context) -> None:
     """Make a plan unless there is one, and start it."""
     goal = await find(job.goal_id, ctx)
     ctx.part_of(goal.id)
-    attached = [await indexed(document_id, ctx) for document_id in goal.document_ids]
+    owner = await acting_for(goal, ctx)
+    attached = [await indexed(document_id, owner) for document_id in goal.document_ids]
     if goal.status in ("submitted", "planning") and goal.current_plan_id is None:
-        strategy, drafts = await planning.decompose(goal, attached, ctx)
+        strategy, drafts = await planning.decompose(goal, attached, owner)
         async with ctx.transaction() as tx:
             current = await lock(tx, goal.id)
             if current.status in ("submitted", "planning"):
                 await record_plan(tx, current, drafts, strategy, ctx)
     async with ctx.transaction() as tx:
         await start(tx, await lock(tx, goal.id), ctx)
+
+
+async def acting_for(goal: Goal, ctx: Context) -> Context:
+    """The context in which others are asked for the goal: what its owner may now.
+
+    Raises:
+        Unauthenticated: The owner may nothing any more.
+    """
+    question = ActFor(owner_id=goal.owner_id, mandate=goal.mandate)
+    owner = await ctx.as_principal(GOALS).call(principals.act_for, question)
+    return ctx.as_principal(owner)
 
 
 async def indexed(document_id: str, ctx: Context) -> Document:
@@ -139,17 +155,29 @@ async def ask_agent(task: Task, goal: Goal, ctx: Context) -> Run | None:
     )
     command = AssignWork(
         capabilities=task.capabilities, brief=brief, task_id=task.id, goal_id=goal.id,
-        owner_id=goal.owner_id,
+        tokens_max=rules.tokens_left(goal),
     )  # fmt: skip
-    owner = Principal(
-        id=goal.owner_id, kind="service", roles=ctx.principal.roles, via="bus"
-    )  # one actor, whether a job or a sweep asks: a key belongs to its actor
     try:
-        return await ctx.as_principal(owner).call(
-            agents.assign, command, key=f"{task.id}/{task.attempt}"
-        )
-    except NoAgentFree:
+        owner = await acting_for(goal, ctx)
+        return await owner.call(agents.assign, command, key=f"{task.id}/{task.attempt}")
+    except (NoAgentFree, KeyReused):  # reused: asked before, when more tokens were left
         return None
+    except (Unauthenticated, Denied) as refused:
+        await refuse(task, refused, ctx)
+        return None
+
+
+async def refuse(task: Task, problem: Problem, ctx: Context) -> None:
+    """The owner may not have this done: the task has failed, and will not be tried again."""
+    async with ctx.transaction() as tx:
+        goal = await lock(tx, task.goal_id)
+        row = await tx.row(store.GET_TASK, task.id)
+        current = Task.model_validate(dict(row or {}))
+        if current.status != "ready" or goal.status != "executing":
+            return
+        ended = rules.moved_task(current, "failed", error=describe(problem), finished_at=ctx.now())
+        await tx.record(TaskFailed(task=ended))
+        await advance(tx, goal, ended, ctx)
 
 
 async def note_assigned(task: Task, run: Run, ctx: Context) -> None:

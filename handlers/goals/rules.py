@@ -18,6 +18,7 @@ from schemas.goals import (
     TaskDraft,
     TaskStatus,
 )
+from schemas.principal import Mandate, Principal
 from schemas.problems import IllegalMove
 
 TITLE_LENGTH_MAX = 120
@@ -52,14 +53,15 @@ TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
     "failed": frozenset({"ready"}),
     "timed_out": frozenset({"ready"}),
     "skipped": frozenset({"pending"}),
-    "cancelled": frozenset(),
+    "cancelled": frozenset({"ready"}),
 }
 OUR_FAULT = 500
 OPEN_TASK: frozenset[TaskStatus] = frozenset({"pending", "ready", "assigned", "running"})
+LOST: frozenset[TaskStatus] = frozenset({"failed", "timed_out", "skipped", "cancelled"})
 AT_WORK: frozenset[TaskStatus] = frozenset({"ready", "assigned", "running"})
 
 
-def new_goal(command: SubmitGoal, *, id: str, owner: str, at: datetime) -> Goal:
+def new_goal(command: SubmitGoal, owner: Principal, *, id: str, at: datetime) -> Goal:
     """A goal that waits to be planned."""
     title = command.title or command.description.strip().split("\n")[0]
     return Goal(
@@ -67,7 +69,7 @@ def new_goal(command: SubmitGoal, *, id: str, owner: str, at: datetime) -> Goal:
         version=1,
         title=title[:TITLE_LENGTH_MAX],
         description=command.description,
-        owner_id=owner,
+        owner_id=owner.id,
         priority=command.priority,
         constraints=command.constraints,
         document_ids=command.document_ids,
@@ -81,7 +83,18 @@ def new_goal(command: SubmitGoal, *, id: str, owner: str, at: datetime) -> Goal:
         created_at=at,
         updated_at=at,
         completed_at=None,
+        mandate=Mandate.of(owner),
     )
+
+
+def retried_by(goal: Goal, principal: Principal) -> Mandate | None:
+    """With which rights it goes on: an owner renews them, nobody else changes them."""
+    return Mandate.of(principal) if principal.id == goal.owner_id else goal.mandate
+
+
+def tokens_left(goal: Goal) -> int:
+    """What is left of the goal's tokens."""
+    return max(0, goal.constraints.tokens - goal.prompt_tokens - goal.completion_tokens)
 
 
 def moved(goal: Goal, to: GoalStatus, at: datetime, **fields: Any) -> Goal:
@@ -260,7 +273,7 @@ def newly_ready(tasks: Iterable[Task], at: datetime) -> list[Task]:
 
 def now_skipped(tasks: Sequence[Task], at: datetime) -> list[Task]:
     """Pending tasks that can never run, because one before them has failed."""
-    lost = {task.key for task in tasks if task.status in ("failed", "timed_out", "skipped")}
+    lost = {task.key for task in tasks if task.status in LOST}
     skipped: list[Task] = []
     for task in tasks_in_order(tasks):
         if task.status == "pending" and lost & set(task.depends_on):

@@ -14,6 +14,7 @@ from bus import credentials
 from bus.context import Context
 from bus.credentials import Credential
 from schemas.identity.sessions import ACCESS_S, Session
+from schemas.principal import RunRights
 
 AUDIENCE = "story-portal"
 TYPE = "at+jwt"
@@ -28,6 +29,20 @@ def access_token(session: Session, kid: str, private: bytes, issuer: str, ctx: C
         "iss": issuer, "aud": AUDIENCE, "sub": session.owner_id, "sid": session.id,
         "client_id": session.client_id or AUDIENCE, "scope": " ".join(session.scopes),
         "iat": issued, "nbf": issued, "exp": issued + lives_s(session, at), "jti": ctx.new_id(),
+    }  # fmt: skip
+    return jwt.encode(claims, private, algorithm="EdDSA", headers={"kid": kid, "typ": TYPE})
+
+
+def run_token(
+    session: Session, run: RunRights, agent_id: str, kid: str, private: bytes, ctx: Context
+) -> str:
+    """A signed token for an agent's run, good until the rights end."""
+    issued = int(ctx.now().timestamp())
+    claims = {
+        "iss": ctx.settings.public_url, "aud": AUDIENCE, "sub": session.owner_id,
+        "sid": session.id, "client_id": AUDIENCE, "scope": " ".join(session.scopes),
+        "iat": issued, "nbf": issued, "exp": run.until, "jti": ctx.new_id(),
+        "act": {"run": run.run_id, "agent": agent_id}, "tools": run.tools, "tokens": run.tokens,
     }  # fmt: skip
     return jwt.encode(claims, private, algorithm="EdDSA", headers={"kid": kid, "typ": TYPE})
 

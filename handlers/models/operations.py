@@ -29,7 +29,7 @@ from schemas.models import (
     Usage,
     Vectors,
 )
-from schemas.problems import NotFound
+from schemas.problems import Denied, NotFound
 
 ATTEMPTS = 3
 
@@ -65,6 +65,7 @@ class Spent:
 @service.handles(models.generate)
 async def generate(command: GenerateText, ctx: Context) -> Generation:
     """Ask the model until its answer fits, count it once, answer."""
+    command = await within_budget(command, ctx)
     started = time.monotonic()
     form = form_of(command)
     server = provider(ctx.settings)
@@ -80,6 +81,22 @@ async def generate(command: GenerateText, ctx: Context) -> Generation:
     )  # fmt: skip
     await count(generation, command.purpose, ctx)
     return generation
+
+
+async def within_budget(command: GenerateText, ctx: Context) -> GenerateText:
+    """The request, with an answer no longer than what is left of the tokens of an agent's run.
+
+    Raises:
+        Denied: Nothing is left.
+    """
+    run = ctx.principal.run
+    if run is None:
+        return command
+    row = await ctx.database.row(store.USED_BY_RUN, run.run_id)
+    left = run.tokens - (row["tokens"] if row else 0)
+    if left <= 0:
+        raise Denied("The tokens of the agent's run are used up.", run_id=run.run_id)
+    return command.model_copy(update={"tokens_max": min(command.tokens_max, left)})
 
 
 def form_of(command: GenerateText) -> Form:
@@ -139,6 +156,7 @@ async def fitting_answer(
         if not form.free:
             show(said.text, ctx)
         return said, value, calls, spent
+    await write_off(model, command.purpose, spent, ctx)
     raise OutputOutsideSchema(reason=reason, attempts=ATTEMPTS)
 
 
@@ -187,7 +205,22 @@ async def count(generation: Generation, purpose: str, ctx: Context) -> None:
             store.COUNT, generation.id, ctx.now(), ctx.principal.id,
             rules.goal_of(ctx.origin.correlation_id), generation.model, purpose, ctx.key,
             generation.prompt_tokens, generation.completion_tokens, generation.duration_ms,
+            run_of(ctx),
         )  # fmt: skip
+
+
+async def write_off(model: str, purpose: str, spent: Spent, ctx: Context) -> None:
+    """Count attempts that gave nothing; in no transaction, because the problem undoes that."""
+    await ctx.database.execute(
+        store.COUNT, ctx.new_id(), ctx.now(), ctx.principal.id,
+        rules.goal_of(ctx.origin.correlation_id), model, purpose, None,
+        spent.prompt_tokens, spent.completion_tokens, 0, run_of(ctx),
+    )  # fmt: skip
+
+
+def run_of(ctx: Context) -> str | None:
+    """The agent's run whose tokens are used."""
+    return ctx.principal.run.run_id if ctx.principal.run else None
 
 
 @service.handles(models.embed)
@@ -202,7 +235,7 @@ async def embed(command: EmbedTexts, ctx: Context) -> Vectors:
         await tx.execute(
             store.COUNT, ctx.new_id(), ctx.now(), ctx.principal.id,
             rules.goal_of(ctx.origin.correlation_id), model, "embedding", None,
-            tokens, 0, duration_ms,
+            tokens, 0, duration_ms, None,
         )  # fmt: skip
     return vectors
 

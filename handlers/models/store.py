@@ -5,8 +5,14 @@ from bus.statement import Statement
 COUNT = Statement(
     """
     INSERT INTO models.llm_usage (id, at, actor, goal_id, model, purpose, key, prompt_tokens,
-                                  completion_tokens, duration_ms)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                                  completion_tokens, duration_ms, run_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    """
+)
+USED_BY_RUN = Statement(
+    """
+    SELECT coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint AS tokens
+    FROM models.llm_usage WHERE run_id = $1
     """
 )
 REPORT = Statement(

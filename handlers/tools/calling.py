@@ -10,6 +10,7 @@ without an outcome and, once its time is over, repeats it if the tool bears that
 """
 
 import asyncio
+import math
 from typing import Any
 
 import orjson
@@ -19,6 +20,9 @@ from bus.context import Context
 from handlers.tools import json_schemas, remote, rules, store
 from handlers.tools.builtin import BUILTINS, Call
 from schemas.contract import Event, Problem
+from schemas.identity import runs
+from schemas.identity.runs import RUN_TOKEN_S, IssueRunToken
+from schemas.principal import Principal
 from schemas.problems import (
     DependencyDown,
     KeyReused,
@@ -44,6 +48,7 @@ from schemas.tools import (
 
 ANSWER_MARGIN_S = 0.5
 TIME_MIN_S = 0.05
+TOOLS = Principal(id="tools", kind="service", via="bus")
 OWN_PROBLEMS = (OutsideSchema, ToolFailed, ToolTimedOut, ToolBrokeItsSchema, Unavailable)
 
 
@@ -205,6 +210,8 @@ async def run(tool: Tool, invocation: ToolInvocation, time_s: float, ctx: Contex
     if tool.kind == "remote":
         deadline_ms = ctx.platform.clock.unix_ms() + int(time_s * 1000)
         headers = remote.headers_for(invocation.id, deadline_ms, ctx.origin)
+        if ctx.principal.run is not None:
+            headers[remote.RUN_TOKEN] = await run_token(ctx, time_s)
         connection = ctx.platform.connection
         return await remote.call(connection, tool, invocation.params, headers, time_s)
     declared = BUILTINS.get(tool.name)
@@ -217,6 +224,13 @@ async def run(tool: Tool, invocation: ToolInvocation, time_s: float, ctx: Contex
     except TimeoutError:
         raise ToolTimedOut(tool=tool.name, timeout_s=round(time_s, 3)) from None
     return answer.model_dump(mode="json")
+
+
+async def run_token(ctx: Context, time_s: float) -> str:
+    """With what the tool may call back in the agent's run, for as long as its own call lasts."""
+    command = IssueRunToken(principal=ctx.principal, seconds=min(RUN_TOKEN_S, math.ceil(time_s)))
+    issued = await ctx.as_principal(TOOLS).call(runs.run_token, command)
+    return issued.token.get_secret_value()
 
 
 def check_result(tool: Tool, result: Any) -> None:

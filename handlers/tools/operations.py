@@ -8,6 +8,7 @@ from handlers.tools.builtin import BUILTINS
 from handlers.tools.calling import call_once
 from schemas import tools
 from schemas.contract import Page
+from schemas.problems import Denied
 from schemas.tools import (
     DeprecateTool,
     GetInvocation,
@@ -104,9 +105,21 @@ async def deprecate(command: DeprecateTool, ctx: Context) -> Tool:
     return tool
 
 
+def require_granted(name: str, ctx: Context) -> None:
+    """Refuse a tool that the agent's run was not given.
+
+    Raises:
+        Denied: It was not.
+    """
+    run = ctx.principal.run
+    if run is not None and name not in run.tools:
+        raise Denied("The agent's run may not call this tool.", tool=name, run_id=run.run_id)
+
+
 @service.handles(tools.invoke)
 async def invoke(command: InvokeTool, ctx: Context) -> ToolInvocation:
     """See `calling`: claim, run, check, record."""
+    require_granted(command.name, ctx)
     return await call_once(command, ctx)
 
 

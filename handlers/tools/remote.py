@@ -1,7 +1,8 @@
 """Remote tools: any program that answers a subject.
 
 The request's body is the arguments as JSON; the headers `x-invocation-id` and `x-deadline` (Unix
-milliseconds) tell a careful tool what it is part of. The answer is the result as JSON, or the error
+milliseconds) tell a careful tool what it is part of; with `x-run-token` it may call back in the
+run of the agent that called it. The answer is the result as JSON, or the error
 headers of the NATS service protocol, or `{"error": …}`. Only the first reply counts, so a tool that
 floods its caller changes nothing; nothing that it says of itself is believed.
 """
@@ -22,6 +23,7 @@ from schemas.problems import DependencyDown, Unavailable
 from schemas.tools import Tool, ToolBrokeItsSchema, ToolFailed, ToolTimedOut
 
 INVOCATION_ID = "x-invocation-id"
+RUN_TOKEN = "x-run-token"  # noqa: S105 - a header's name
 ERROR_CHARACTERS_MAX = 500
 
 
@@ -52,7 +54,7 @@ async def call(
 
 
 def headers_for(invocation_id: str, deadline_ms: int, origin: envelope.Origin) -> dict[str, str]:
-    """What a tool is told besides its arguments; no credential is among it."""
+    """What a tool is told besides its arguments."""
     return envelope.of_origin(origin) | {
         INVOCATION_ID: invocation_id,
         envelope.DEADLINE: str(deadline_ms),

@@ -8,7 +8,7 @@ from pydantic import Field
 from schemas.contract import KNOWN, Id, Operation, Schema
 from schemas.identity.keys import KeyPrefix, SecretHash
 from schemas.policy import Rule, Thing
-from schemas.principal import Permission, Principal
+from schemas.principal import Mandate, Permission, Principal, RunRights
 from schemas.problems import Denied, NotFound, Unauthenticated
 
 PAGE_OF_RULES = 1000
@@ -43,6 +43,7 @@ class ResolveToken(Schema):
 
     session_id: Id
     scopes: tuple[str, ...] = ()
+    run: RunRights | None = Field(None, description="Set in the token of an agent's run.")
 
 
 class Resolved(Schema):
@@ -50,6 +51,15 @@ class Resolved(Schema):
 
     principal: Principal
     until: datetime | None
+
+
+class ActFor(Schema):
+    """Find out what work may do now that somebody has asked for."""
+
+    owner_id: str = Field(max_length=64)
+    mandate: Mandate | None = Field(
+        None, description="What was left to the work; without one, a user's roles as they are now."
+    )
 
 
 class ListRules(Schema):
@@ -92,7 +102,9 @@ class Explanation(Schema):
     reasons: tuple[Reason, ...]
 
 
-me = Operation("identity.me", WhoAmI, Principal, rest="GET /auth/me", may=KNOWN, timeout_s=2)
+me = Operation(
+    "identity.me", WhoAmI, Principal, rest="GET /auth/me", may=KNOWN, timeout_s=2, runs="directly"
+)
 resolve_key = Operation(
     "identity.resolve-key", ResolveKey, Resolved, problems=(Unauthenticated,), timeout_s=2,
     internal=True,
@@ -109,6 +121,9 @@ resolve_token = Operation(
     "identity.resolve-token", ResolveToken, Resolved, problems=(Unauthenticated,), timeout_s=2,
     internal=True,
 )  # fmt: skip
+act_for = Operation(
+    "identity.act-for", ActFor, Principal, problems=(Unauthenticated,), timeout_s=2, internal=True
+)
 rules = Operation("identity.rules", ListRules, Rules, internal=True)
 explain = Operation(
     "identity.explain", Explain, Explanation, rest="GET /authz/explain", may=KNOWN,

@@ -23,6 +23,7 @@ from schemas.contract import (
     Secret,
 )
 from schemas.identity.users import PASSWORD_MAX, Login, User
+from schemas.principal import Mandate
 from schemas.problems import Expired, NotFound, TooManyRequests, Unauthenticated, VersionConflict
 
 ACCESS_S = 3_600
@@ -30,7 +31,7 @@ REFRESH_S = 7 * 86_400
 IDLE_S = 3_600
 REPLAY_S = 20
 
-SessionKind = Literal["browser", "tokens", "client"]
+SessionKind = Literal["browser", "tokens", "client", "run"]
 Ended = Literal["signed-out", "ended", "reuse", "password", "disabled", "revoked"]
 
 
@@ -45,6 +46,7 @@ class Session(Entity, table="identity.sessions", read="sessions:read"):
     expires_at: datetime
     ended_at: datetime | None
     ended_because: Ended | None
+    mandate: Mandate | None = Field(None, description="Of a run: what its owner left to it.")
 
 
 class SignIn(Schema):

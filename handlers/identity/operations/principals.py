@@ -4,7 +4,7 @@ import hmac
 from typing import Any
 
 from bus.context import Context
-from handlers.identity import service
+from handlers.identity import acting, service
 from handlers.identity.rules import principals as rules
 from handlers.identity.rules import sessions as session_rules
 from handlers.identity.rules.keys import until
@@ -16,6 +16,7 @@ from schemas.identity import principals
 from schemas.identity.keys import ApiKey
 from schemas.identity.principals import (
     PAGE_OF_RULES,
+    ActFor,
     Explain,
     Explanation,
     ListRules,
@@ -30,7 +31,7 @@ from schemas.identity.principals import (
 from schemas.identity.sessions import Session
 from schemas.identity.users import User
 from schemas.policy import Rule
-from schemas.principal import Principal
+from schemas.principal import Principal, RunRights
 from schemas.problems import Denied, Unauthenticated
 
 USED_AGAIN_S = 60
@@ -101,13 +102,33 @@ async def resolve_session(command: ResolveSession, ctx: Context) -> Resolved:
 
 @service.handles(principals.resolve_token)
 async def resolve_token(command: ResolveToken, ctx: Context) -> Resolved:
-    """The user or client of the token's session."""
+    """The user or client of the token's session, or the agent in whose run it is."""
     row = await ctx.database.row(sessions_store.GET, command.session_id)
     if row is None:
         raise Unauthenticated
     session = Session.model_validate(dict(row))
+    if session.kind == "run" or command.run is not None:
+        return await of_run(session, command.run, ctx)
     principal = await of_session(session, ctx)
     return Resolved(principal=principal, until=session.expires_at)
+
+
+async def of_run(session: Session, run: RunRights | None, ctx: Context) -> Resolved:
+    """The agent in this run, with what its owner may now.
+
+    Raises:
+        Unauthenticated: The run has ended, or is not that of the session.
+    """
+    if run is None or run.run_id != session.id or not session_rules.good(session, ctx.now()):
+        raise Unauthenticated
+    principal = await acting.agent_of(session.owner_id, session.mandate, ctx)
+    return Resolved(principal=principal.model_copy(update={"run": run}), until=session.expires_at)
+
+
+@service.handles(principals.act_for)
+async def act_for(command: ActFor, ctx: Context) -> Principal:
+    """What is left of a mandate."""
+    return await acting.agent_of(command.owner_id, command.mandate, ctx)
 
 
 def fields_of(row: Any) -> dict[str, Any]:

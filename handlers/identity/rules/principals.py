@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from handlers.identity.rules.keys import excess
 from schemas.identity.principals import Explain, Reason
+from schemas.identity.sessions import Session
 from schemas.identity.users import User
 from schemas.policy import EVERYTHING, Policy
 from schemas.principal import Principal, Role
@@ -15,6 +16,11 @@ def narrowed(principal: Principal, roles: tuple[Role, ...]) -> Principal:
     if not excess(owner, principal.roles, principal.scopes):
         return principal
     return principal.model_copy(update={"roles": roles})
+
+
+def taken_away(session: Session, owner_id: str) -> bool:
+    """Whether a session's work must end: it was revoked or stolen, or is not the owner's."""
+    return session.owner_id != owner_id or session.ended_because in ("revoked", "reuse")
 
 
 def reasons(

@@ -17,7 +17,8 @@ LIST = Statement(
 OPEN_OF = Statement(
     """
     SELECT * FROM identity.sessions
-    WHERE owner_id = $1 AND ended_at IS NULL AND expires_at > now() ORDER BY id FOR UPDATE
+    WHERE owner_id = $1 AND ended_at IS NULL AND expires_at > now() AND kind <> 'run'
+    ORDER BY id FOR UPDATE
     """
 )
 ADD_COOKIE = Statement(

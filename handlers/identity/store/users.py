@@ -3,6 +3,7 @@
 from bus.statement import Statement
 
 GET = Statement("SELECT * FROM identity.users WHERE id = $1")
+GET_OWNER = Statement("SELECT * FROM identity.users WHERE id::text = $1")
 LOCK = Statement("SELECT * FROM identity.users WHERE id = $1 FOR UPDATE")
 LIST = Statement(
     """
