@@ -23,7 +23,7 @@ from schemas.problems import DependencyDown, Unavailable
 from schemas.tools import Tool, ToolBrokeItsSchema, ToolFailed, ToolTimedOut
 
 INVOCATION_ID = "x-invocation-id"
-RUN_TOKEN = "x-run-token"  # noqa: S105 - a header's name
+RUN_TOKEN = "x-run-token"  # nosec B105  # noqa: S105 - the name of a header
 ERROR_CHARACTERS_MAX = 500
 
 

@@ -37,7 +37,9 @@ async def misbehave(settings, bus_ready, ask):
             chosen = {"ollama_url": f"http://127.0.0.1:{port}", "chat_model": "m"}
             await open_things.enter_async_context(
                 process.answering(
-                    settings.model_copy(update=chosen), [load_service("models")], Health("test")
+                    settings.model_copy(update=chosen),
+                    [load_service("identity"), load_service("models")],
+                    Health("test"),
                 )
             )
             return server
