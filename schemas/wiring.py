@@ -20,7 +20,7 @@ from schemas import (
     tools,
 )
 from schemas.contract import Event, Operation
-from schemas.identity import grants, keys, principals, signing
+from schemas.identity import grants, keys, principals, runs, signing
 
 TOOL_SUBJECTS = "tool.>"
 """Where programs that are no part of the platform answer."""
@@ -66,22 +66,24 @@ DOMAINS: dict[str, Wiring] = {
         calls=(keys.key, principals.resolve_key_id),
         hears=tuple(e for e in catalogue.events() if e.name.startswith(ABOUT_RIGHTS)),
     ),
+    "identity": Wiring(calls=(agents.run,)),
     "documents": Wiring(calls=(models.embed,), reads_uploads=True),
     "tools": Wiring(
         calls=(
             documents.get, documents.content, documents.sections, documents.search,
             documents.claims, documents.compare, documents.summarize, documents.write,
-            registry.service,
+            registry.service, runs.run_token,
         ),
         asks_outside=(TOOL_SUBJECTS,),
     ),
     "agents": Wiring(
-        calls=(models.generate, tools.get, tools.search, tools.invoke),
+        calls=(models.generate, tools.get, tools.search, tools.invoke, principals.act_for),
         hears=(agents.RunFinished,),
     ),
     "goals": Wiring(
         calls=(
             documents.get, agents.assign, agents.cancel_run, models.generate, evaluation.score,
+            principals.act_for,
         ),
     ),
     "registry": Wiring(

@@ -173,9 +173,18 @@ async def runs(command: ListRuns, ctx: Context) -> Page[Run]:
 async def cancel_run(command: CancelRun, ctx: Context) -> Run:
     """To cancelled; the worker notices before its next step."""
     await load_run(command.id, ctx)
-    reason = {"code": "cancelled", "message": command.reason or "cancelled"}
+    return await cancelled(command.id, command.reason or "cancelled", ctx)
+
+
+async def cancelled(run_id: str, why: str, ctx: Context) -> Run:
+    """End a run before its result.
+
+    Raises:
+        IllegalMove: It has ended.
+    """
+    reason = {"code": "cancelled", "message": why}
     async with ctx.transaction() as tx:
-        before = await lock_run(tx, command.id)
+        before = await lock_run(tx, run_id)
         steps = [Step.model_validate(dict(row)) for row in await tx.rows(store.STEPS, before.id)]
         run = rules.ended(before, "cancelled", ctx.now(), steps, error=reason)
         await release(tx, run.agent_id, ctx)

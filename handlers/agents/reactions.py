@@ -6,19 +6,19 @@ for under the key `<run>/<step>`, so asking again gives the same answer and bill
 """
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from bus import faults
 from bus.context import Context
 from handlers.agents import conversation, rules, service, store
-from handlers.agents.operations import lock_run, release
+from handlers.agents.operations import cancelled, lock_run, release
 from schemas import agents, models, tools
 from schemas.agents import (
     Agent,
     AgentCreated,
     AgentLimits,
-    CancelRun,
     CreateAgent,
     ModelStep,
     Run,
@@ -341,13 +341,11 @@ async def stop_revoked(event: KeyRevoked, ctx: Context) -> None:
 
 
 async def stop(run_ids: Sequence[str], reason: str, ctx: Context) -> None:
-    """Cancel runs, one by one; one that has ended in between needs nothing."""
+    """Cancel runs, each in a transaction of its own; one that has ended meanwhile needs nothing."""
+    acting = ctx.as_principal(AGENTS.model_copy(update={"id": ctx.origin.actor}))
     for run_id in run_ids:
-        try:
-            command = CancelRun(id=run_id, reason=reason)
-            await ctx.call(agents.cancel_run, command, key=f"stop/{run_id}")
-        except IllegalMove:
-            continue
+        with contextlib.suppress(IllegalMove):
+            await cancelled(run_id, reason, acting)
 
 
 READING, ANALYSIS, WRITING = ("read", "extract"), ("analyse", "compare", "calculate"), (

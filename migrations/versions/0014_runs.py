@@ -7,7 +7,7 @@ Safe while the old code runs: yes, the columns may be NULL and old events do not
 from migrations.statements import run
 
 revision = "0014"
-down_revision = "0012"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
