@@ -32,6 +32,7 @@ from bus.secrets import (
     SecretsUnavailable,
     Vault,
 )
+from schemas.principal import Role
 
 EXIT_BAD_SETTINGS = 2
 SECURE = {"nats_url": ("tls://", "wss://"), "redis_url": ("rediss://",)}
@@ -125,6 +126,18 @@ class Settings(Sources):
     bootstrap_key_hash: str | None = Field(None, description="SHA-256 of its secret, hex.")
     bootstrap_setup_hash: str | None = Field(
         None, description="SHA-256 of the one-time token that creates the first administrator."
+    )
+    oidc_issuer: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s?#]+$",
+        description="An OpenID Connect provider at which people may sign in.",
+    )
+    oidc_client_id: str | None = Field(None, description="What the provider calls us.")
+    oidc_client_secret: SecretStr | None = Field(None, description="How we prove it to be us.")
+    oidc_roles: tuple[Role, ...] = Field(
+        ("viewer",),
+        description="Roles of who comes from the provider for the first time; with none, only "
+        "users who were linked may come.",
     )
     streams_replicas: int = Field(1, ge=1, le=5, description="Copies of each stream.")
     pool_size: int = Field(10, ge=1, le=100, description="Database connections of one process.")

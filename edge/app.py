@@ -11,6 +11,7 @@ connection refuses at once instead of holding requests back, so they are answere
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import nats
@@ -29,7 +30,7 @@ from bus.credentials import Signer, ensure_signing_keys
 from bus.lifecycle import Health, PrivateServer
 from bus.rights import Rights
 from bus.settings import Settings
-from edge import files
+from edge import external, files, oauth
 from edge.access import Access, Journal
 from edge.accesstokens import AccessTokens
 from edge.asking import Asking
@@ -52,6 +53,7 @@ from edge.tokens import Tokens
 from edge.uses import REPORT_S, Uses
 from schemas import catalogue
 from schemas.contract import Operation
+from schemas.identity import oauth as contract
 from schemas.identity import principals, sessions
 from schemas.render import asyncapi, openapi
 
@@ -93,7 +95,32 @@ def door_of(operation: Operation[Any, Any], asking: Asking) -> OperationDoor:
     return kind(operation, asking)
 
 
-def routes_of(asking: Asking, feed: Feed, rights: Rights, health: Health) -> Routes:
+def sign_in_routes(
+    asking: Asking, authentication: Authentication, public_url: str
+) -> list[tuple[str, str, Door]]:
+    """What answers people who sign in, and the programs that ask them (see `edge/oauth.py`)."""
+    authorize = oauth.AuthorizeDoor(asking, authentication)
+    return [
+        ("GET", oauth.SIGN_IN, FileDoor("sign-in", "sign-in/sign-in.html")),
+        ("GET", oauth.CONSENT, FileDoor("sign-in", "sign-in/consent.html")),
+        ("GET", f"{oauth.SIGN_IN}/{{file}}", FileDoor("sign-in", "sign-in")),
+        ("GET", oauth.AUTHORIZE, authorize),
+        ("POST", oauth.TOKEN, oauth.FormDoor(contract.token, asking)),
+        ("POST", oauth.REVOKE, oauth.RevokeDoor(contract.revoke_token, asking)),
+        ("POST", oauth.INTROSPECT, oauth.FormDoor(contract.introspect_token, asking)),
+        ("GET", "/.well-known/oauth-authorization-server",
+         DocumentDoor("oauth", partial(oauth.server_metadata, public_url))),
+        ("GET", "/.well-known/oauth-protected-resource",
+         DocumentDoor("oauth", partial(oauth.resource_metadata, public_url))),
+        ("GET", "/.well-known/jwks.json", KeySetDoor(asking)),
+        ("GET", external.START, external.StartDoor(asking, public_url)),
+        ("GET", external.CALLBACK, external.CallbackDoor(asking)),
+    ]  # fmt: skip
+
+
+def routes_of(
+    asking: Asking, feed: Feed, rights: Rights, health: Health, more: list[tuple[str, str, Door]]
+) -> Routes:
     """Everything that answers over HTTP."""
     live, ready, detailed, _ = lifecycle.health_routes(health, asking.clock)
     streaming = tuple(o for o in catalogue.operations() if o.kind == "stream")
@@ -109,7 +136,7 @@ def routes_of(asking: Asking, feed: Feed, rights: Rights, health: Health) -> Rou
         ("GET", "/health/ready", HealthDoor("health", ready.endpoint)),
         ("GET", "/health", HealthDoor("health", detailed.endpoint)),
         ("GET", "/metrics", MetricsDoor()),
-        ("GET", "/.well-known/jwks.json", KeySetDoor(asking)),
+        *more,
         ("GET", f"{PREFIX}/events/stream", EventStreamDoor(feed, rights)),
         ("GET", f"{PREFIX}/streams/{{domain}}/{{id}}", ResumeDoor(asking, streaming, rights)),
     ]
@@ -141,7 +168,8 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
     authentication = Authentication(client, clock, signer, limiter, tokens, origins)
     feed = Feed(connection)
     sockets = Sockets(feed, Tokens(connection), authentication, rights, clock, origins)
-    routes = routes_of(asking, feed, rights, health)
+    signing_in = sign_in_routes(asking, authentication, settings.public_url)
+    routes = routes_of(asking, feed, rights, health, signing_in)
     uses = Uses(client, clock, signer)
     bus_door = BusDoor(client, clock, signer, limiter, rights, uses)
     followed = follower(authentication, tokens, rights)

@@ -107,7 +107,7 @@ class Authentication:
         Who was known may still ask from an address that is blocked for others' guessing.
         """
         for digest, known in tuple(self._known.items()):
-            if owner_id is None or known.principal is None or known.principal.id == owner_id:
+            if owner_id is None or touches(known.principal, owner_id):
                 self._known[digest] = Known(known.principal, 0.0)
         self._epoch += 1
         self.tell_changed()
@@ -205,6 +205,11 @@ class Authentication:
             if len(self._blocked) > BLOCKED_MAX:
                 self._blocked.popitem(last=False)
             raise
+
+
+def touches(known: Principal | None, owner_id: str) -> bool:
+    """Whether a change of an owner may concern a credential; a client's owner is not known here."""
+    return known is None or known.id == owner_id or known.kind == "client"
 
 
 def digest_of(credential: Shown) -> bytes:

@@ -91,7 +91,7 @@ def is_own(origin: str, exchange: Exchange, origins: Collection[str]) -> bool:
     return origin in origins or origin.partition("://")[2] == exchange.header(b"host")
 
 
-def set_cookie(text: str, seconds: int) -> tuple[bytes, bytes]:
+def set_cookie(text: str, seconds: int, name: str = COOKIE) -> tuple[bytes, bytes]:
     """The header that opens a session in a browser; 0 seconds end it there."""
-    value = f"{COOKIE}={text}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax"
+    value = f"{name}={text}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax"
     return b"set-cookie", value.encode()

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 DELETES_FROM = (
     "ops.outbox", "ops.inbox", "ops.idempotency", "ops.jobs", "documents.blobs",
     "mcp_documents.sections", "vault.sealed", "identity.attempts", "identity.cookies",
-    "identity.refresh_tokens",
+    "identity.refresh_tokens", "identity.authorization_codes", "identity.external_accounts",
 )  # fmt: skip
 CREDENTIALS = ("identity", "vault")
 """Schemas that hold hashes and sealed values; nobody looks there."""

@@ -20,7 +20,7 @@ from schemas import (
     tools,
 )
 from schemas.contract import Event, Operation
-from schemas.identity import grants, keys, principals, runs, signing
+from schemas.identity import external, grants, keys, oauth, principals, runs, signing
 
 TOOL_SUBJECTS = "tool.>"
 """Where programs that are no part of the platform answer."""
@@ -57,6 +57,8 @@ EDGE = Wiring(
     calls=(
         principals.resolve_key, principals.resolve_session, principals.resolve_token,
         keys.count_uses, signing.key_set, credentials.resolve,
+        oauth.token, oauth.revoke_token, oauth.introspect_token,
+        external.start_external, external.finish_external,
     ),
 )  # fmt: skip
 """The edge also asks every operation that has a route."""

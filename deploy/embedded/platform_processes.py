@@ -5,6 +5,7 @@ ones. They learn everything from the environment and from secret files: one file
 because a URL holds a password and an environment can be read by others.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -66,6 +67,7 @@ def surroundings(
         "PORTAL_OLLAMA_URL": urls["ollama"],
         "PORTAL_EDGE_HOST": edge_host(),
         "PORTAL_EDGE_PORT": str(edge_port),
+        "PORTAL_PUBLIC_URL": os.environ.get("PORTAL_PUBLIC_URL") or f"http://localhost:{edge_port}",
         "PYTHONUNBUFFERED": "1",
         **admin,
         **(tls.environment(edge_port) if tls else {"PORTAL_TLS": "off"}),

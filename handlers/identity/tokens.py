@@ -6,9 +6,13 @@ are exchanged in the same moment, both get the same successor, and none has to b
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from jwt.utils import base64url_decode
 
 from bus import credentials
 from bus.context import Context
@@ -56,3 +60,26 @@ def successor(secret: str, ctx: Context) -> Credential:
     """The refresh token that follows the one with this secret."""
     digest = hmac.digest(ctx.platform.sealer.derive(PURPOSE), secret.encode(), hashlib.sha512)
     return credentials.of_bytes("refresh", digest)
+
+
+def read_access_token(text: str, keys: Mapping[str, str], issuer: str) -> dict[str, Any] | None:
+    """The claims of an access token of ours that has not expired; None for anything else.
+
+    Args:
+        text: The token.
+        keys: Public halves by key id, as the key set shows them.
+        issuer: Who must have given it.
+    """
+    try:
+        header = jwt.get_unverified_header(text)
+        public = keys.get(str(header.get("kid")))
+        if public is None or header.get("typ") != TYPE:
+            return None
+        key = Ed25519PublicKey.from_public_bytes(base64url_decode(public))
+        claims: dict[str, Any] = jwt.decode(
+            text, key, algorithms=["EdDSA"], audience=AUDIENCE, issuer=issuer,
+            options={"require": ["exp", "iat", "sid", "sub", "client_id"]},
+        )  # fmt: skip
+    except (jwt.InvalidTokenError, ValueError, RecursionError):
+        return None
+    return claims

@@ -69,9 +69,10 @@ class AskSetUp(Schema):
 
 
 class SetUpState(Schema):
-    """Whether the set-up token is still good for something."""
+    """Whether the set-up token is still good for something, and how else one comes in."""
 
     needed: bool
+    provider: str | None = Field(None, description="Host of the external provider.")
 
 
 class GetUser(Schema):

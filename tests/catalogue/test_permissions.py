@@ -25,11 +25,13 @@ def test_what_needs_no_permission_is_public_or_internal_or_about_the_caller():
     free = [o for o in catalogue.operations() if o.may in (None, KNOWN)]
 
     assert {o.name for o in free if o.public} == {
-        "identity.key-set", "identity.refresh", "identity.set-up", "identity.set-up-state",
-        "identity.sign-in",
+        "identity.finish-external", "identity.introspect-token", "identity.key-set",
+        "identity.refresh", "identity.revoke-token", "identity.set-up", "identity.set-up-state",
+        "identity.sign-in", "identity.start-external", "identity.token",
     }  # fmt: skip
     assert {o.name for o in free if not (o.public or o.internal)} == {
-        "identity.explain", "identity.me", "identity.sign-out",
+        "identity.authorization", "identity.decide", "identity.explain", "identity.me",
+        "identity.sign-out",
     }  # fmt: skip
     assert [o.name for o in free if o.internal and o.route] == []
 

@@ -66,6 +66,17 @@ def url(settings: Settings, edge: Running) -> str:
 
 
 @pytest.fixture
+async def second(settings: Settings, edge: Running) -> AsyncIterator[str]:
+    """Another edge process's address."""
+    other = settings.model_copy(update={"edge_port": free_port()})
+    running = await app.start(other, Health("edge"))
+    while not running.server.started:
+        await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{other.edge_port}"
+    await running.close()
+
+
+@pytest.fixture
 async def anonymous(url: str) -> AsyncIterator[httpx2.AsyncClient]:
     async with httpx2.AsyncClient(base_url=url, timeout=20) as client:
         yield client

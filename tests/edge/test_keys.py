@@ -1,19 +1,13 @@
 """API keys at the edge: made over REST, and ended on every open door at once."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 from websockets import ConnectionClosed
 
-from bus.lifecycle import Health
-from bus.settings import Settings
-from edge import app
-from edge.app import Running
 from tests.conftest import eventually
-from tests.servers import free_port
 
 WITHIN_S = 10.0  # far less than the half minute for which a key is remembered
 
@@ -23,17 +17,6 @@ async def issued(http: httpx2.AsyncClient, **fields: Any) -> tuple[str, str]:
     answer = await http.post("/api-keys", json={"name": "ci"} | fields)
     assert answer.status_code == 201, answer.text
     return answer.json()["key"]["id"], answer.json()["secret"]
-
-
-@pytest.fixture
-async def second(settings: Settings, edge: Running) -> AsyncIterator[str]:
-    """Another edge process's address."""
-    other = settings.model_copy(update={"edge_port": free_port()})
-    running = await app.start(other, Health("edge"))
-    while not running.server.started:
-        await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{other.edge_port}"
-    await running.close()
 
 
 async def test_a_revoked_key_opens_no_edge_though_it_was_remembered(

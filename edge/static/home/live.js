@@ -19,6 +19,9 @@ function element(tag, text, attributes = {}) {
   return made;
 }
 
+const key = () => sessionStorage.getItem("key");
+let session = false; // signed in with this browser: its cookie speaks instead of a key
+
 function say(state, text) {
   at("state").dataset.state = state;
   at("state").textContent = text;
@@ -31,7 +34,7 @@ function show(signedIn) {
 
 async function ask(path) {
   const answer = await fetch(`/api/v1${path}`, {
-    headers: { authorization: `Bearer ${sessionStorage.getItem("key")}` },
+    headers: key() ? { authorization: `Bearer ${key()}` } : {},
   });
   if (!answer.ok) throw new Error(`${answer.status}`);
   return answer.json();
@@ -123,7 +126,7 @@ function connect() {
   clearTimeout(timer);
   say("waiting", "Connecting");
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/v1/ws`);
-  socket.onopen = () => socket.send(JSON.stringify({ op: "auth", key: sessionStorage.getItem("key") }));
+  socket.onopen = () => { if (key()) socket.send(JSON.stringify({ op: "auth", key: key() })); };
   socket.onmessage = ({ data }) => obey(JSON.parse(data));
   socket.onclose = ({ code }) => closed(code);
 }
@@ -151,9 +154,9 @@ function obey(frame) {
 
 function closed(code) {
   socket = null;
-  if (!sessionStorage.getItem("key")) return;
+  if (!key() && !session) return;
   if (code === UNAUTHENTICATED) {
-    leave("This key is not valid.");
+    leave(session ? "You are signed out." : "This key is not valid.");
     return;
   }
   const wait = Math.min(BACKOFF_MS[1], BACKOFF_MS[0] * 2 ** tries++) * (0.5 + Math.random() / 2);
@@ -163,6 +166,7 @@ function closed(code) {
 
 function leave(why = "") {
   sessionStorage.removeItem("key");
+  session = false;
   position = null;
   goals.clear();
   at("event-list").replaceChildren();
@@ -182,7 +186,24 @@ at("enter").addEventListener("submit", (submitted) => {
   show(true);
   connect();
 });
-at("leave").addEventListener("click", () => leave());
+at("leave").addEventListener("click", () => {
+  if (session) location.assign("/sign-in"); // where one signs out
+  else leave();
+});
 
-show(Boolean(sessionStorage.getItem("key")));
-if (sessionStorage.getItem("key")) connect();
+async function start() {
+  if (!key()) session = await signedIn();
+  if (session) at("leave").textContent = "Your session";
+  show(Boolean(key()) || session);
+  if (key() || session) connect();
+}
+
+async function signedIn() {
+  try {
+    return (await ask("/auth/me")).kind === "user";
+  } catch {
+    return false;
+  }
+}
+
+start();

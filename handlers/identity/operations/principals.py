@@ -8,6 +8,7 @@ from handlers.identity import acting, service
 from handlers.identity.rules import principals as rules
 from handlers.identity.rules import sessions as session_rules
 from handlers.identity.rules.keys import until
+from handlers.identity.store import clients as clients_store
 from handlers.identity.store import grants as grants_store
 from handlers.identity.store import keys as keys_store
 from handlers.identity.store import sessions as sessions_store
@@ -109,6 +110,7 @@ async def resolve_token(command: ResolveToken, ctx: Context) -> Resolved:
     session = Session.model_validate(dict(row))
     if session.kind == "run" or command.run is not None:
         return await of_run(session, command.run, ctx)
+    session = session_rules.narrowed(session, command.scopes)
     principal = await of_session(session, ctx)
     return Resolved(principal=principal, until=session.expires_at)
 
@@ -140,10 +142,16 @@ async def of_session(session: Session, ctx: Context) -> Principal:
     """Whom a session stands for.
 
     Raises:
-        Unauthenticated: It has ended, or its user is disabled.
+        Unauthenticated: It has ended, or its user is disabled, or its client is gone.
     """
     if not session_rules.good(session, ctx.now()):
         raise Unauthenticated
+    if session.client_id is not None:
+        row = await ctx.database.row(clients_store.STANDING, session.client_id)
+        if row is None:
+            raise Unauthenticated
+        if session.owner_id == session.client_id:
+            return of_client(row, session)
     user = await account(session.owner_id, ctx)
     if user is None or user.status != "active":
         raise Unauthenticated
@@ -151,6 +159,23 @@ async def of_session(session: Session, ctx: Context) -> Principal:
         id=user.id, kind="user", roles=user.roles, scopes=session.scopes,
         credential=f"session/{session.id}",
     )  # fmt: skip
+
+
+def of_client(row: Any, session: Session) -> Principal:
+    """A client that acts for itself, never with more than its owner has now.
+
+    Raises:
+        Unauthenticated: Its owner is a user who is disabled.
+    """
+    principal = Principal(
+        id=session.owner_id, kind="client", roles=tuple(row["roles"]), scopes=session.scopes,
+        credential=f"session/{session.id}",
+    )  # fmt: skip
+    if row["owner_status"] is None:
+        return principal
+    if row["owner_status"] != "active":
+        raise Unauthenticated
+    return rules.narrowed(principal, tuple(row["owner_roles"]))
 
 
 async def account(user_id: str, ctx: Context) -> User | None:

@@ -165,7 +165,7 @@ async def sign_out(command: SignOut, ctx: Context) -> SignedOut:
     """End this session, or all of the caller's; an API key has none to end."""
     kind, _, session_id = (ctx.principal.credential or "").partition("/")
     async with ctx.transaction() as tx:
-        if command.everywhere:
+        if command.everywhere and not ctx.principal.scopes:  # no client ends what is not its own
             ended = await ending.end_sessions(tx, ctx.principal.id, "signed-out", ctx)
             return SignedOut(sessions=ended)
         if kind != "session":

@@ -1,6 +1,7 @@
 """Users: add, change, disable; passwords; the first administrator."""
 
 import hmac
+from urllib.parse import urlsplit
 
 from bus.context import Context
 from bus.credentials import hash_secret
@@ -82,7 +83,11 @@ async def set_up(command: SetUp, ctx: Context) -> User:
 async def set_up_state(_: AskSetUp, ctx: Context) -> SetUpState:
     """Until there is any user, if there is a token at all."""
     nobody = await ctx.database.row(store.ANYBODY) is None
-    return SetUpState(needed=nobody and ctx.settings.bootstrap_setup_hash is not None)
+    issuer = ctx.settings.oidc_issuer
+    return SetUpState(
+        needed=nobody and ctx.settings.bootstrap_setup_hash is not None,
+        provider=urlsplit(issuer).hostname if issuer else None,
+    )
 
 
 @service.handles(users.create_user)

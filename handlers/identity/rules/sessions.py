@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from schemas.identity.sessions import IDLE_S, REFRESH_S, REPLAY_S, Ended, Session, SessionKind
+from schemas.problems import Unauthenticated
 
 
 def new_session(
@@ -43,6 +44,20 @@ def ended(session: Session, because: Ended, at: datetime) -> Session:
 def good(session: Session, at: datetime) -> bool:
     """Whether it opens anything at that moment."""
     return session.ended_at is None and at < session.expires_at
+
+
+def narrowed(session: Session, scopes: tuple[str, ...]) -> Session:
+    """The session as far as a token of it goes, which may have been given for less.
+
+    Raises:
+        Unauthenticated: Nothing is left; no scopes at all would mean everything.
+    """
+    if not scopes or scopes == session.scopes:
+        return session
+    left = tuple(s for s in scopes if not session.scopes or s in session.scopes)
+    if not left:
+        raise Unauthenticated
+    return session.model_copy(update={"scopes": left})
 
 
 def idle(used_at: datetime, at: datetime) -> bool:
