@@ -6,8 +6,8 @@ Safe while the old code runs: yes, it adds tables, and an index on sessions.
 
 from migrations.statements import run
 
-revision = "0014"
-down_revision = "0013"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
