@@ -24,7 +24,7 @@ from bus.rights import Rights
 from bus.sealing import Sealer
 from bus.settings import Settings
 from bus.statement import Statement
-from schemas.contract import Listing, Operation, Page, Schema
+from schemas.contract import ID, Listing, Operation, Page, Schema
 from schemas.policy import ALL, Reach
 from schemas.principal import Principal
 from schemas.problems import NotFound
@@ -32,7 +32,7 @@ from schemas.problems import NotFound
 if TYPE_CHECKING:
     from nats.aio.client import Client as Connection
 
-IDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+IDS = re.compile(ID)
 C = TypeVar("C", bound=Schema)
 R = TypeVar("R", bound=Schema)
 

@@ -2,16 +2,20 @@
 
 Only EdDSA, only the header fields of RFC 9068, only a `kid` of our own set; nothing in a token is
 ever fetched. What was verified is remembered under the hash of its text until it expires, at most
-`cache` of them; a change of the key set forgets all. A verified token is not yet a principal:
-whether its session is still good is asked of identity (`authentication.py`).
+`cache` of them, and never longer than its key verifies; a change of the key set forgets all. A
+verified token is not yet a principal: whether its session is still good is asked of identity
+(`authentication.py`).
 """
 
 import asyncio
 import hashlib
+import json
+import math
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jwt
@@ -22,8 +26,9 @@ from bus.client import Ask, Client
 from bus.clock import Clock
 from bus.credentials import Signer
 from bus.envelope import Origin
+from schemas.contract import ID
 from schemas.identity import signing
-from schemas.identity.signing import GetKeySet
+from schemas.identity.signing import GetKeySet, PublicKey
 from schemas.principal import Principal, RunRights
 from schemas.problems import Expired, Forged
 
@@ -46,6 +51,14 @@ class Verified:
     run: RunRights | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of the set, and when it ends: whoever has it then may sign what he likes."""
+
+    public: Ed25519PublicKey
+    until: float
+
+
 class AccessTokens:
     """Verifies the tokens that one edge process is shown."""
 
@@ -54,7 +67,8 @@ class AccessTokens:
     ) -> None:
         self._client, self._clock, self._signer = client, clock, signer
         self._issuer, self._cache = issuer, cache
-        self._keys: dict[str, Ed25519PublicKey] = {}
+        self._keys: dict[str, Key] = {}
+        self._epoch = 0
         self._read_at = -READ_AGAIN_S
         self._reading = asyncio.Lock()
         self._seen: OrderedDict[bytes, Verified] = OrderedDict()
@@ -63,6 +77,7 @@ class AccessTokens:
         """The key set has changed: verify everything anew."""
         self._seen.clear()
         self._keys.clear()
+        self._epoch += 1
         self._read_at = -READ_AGAIN_S
 
     async def verify(self, text: str) -> Verified:
@@ -76,7 +91,9 @@ class AccessTokens:
         digest = hashlib.sha256(text.encode()).digest()
         found = self._seen.get(digest)
         if found is None:
-            found = decode(text, await self._key_of(text), self._issuer)
+            key = await self._key_of(text)
+            found = decode(text, key.public, self._issuer)
+            found = replace(found, expires_at=min(found.expires_at, key.until))
             if self._cache:
                 self._seen[digest] = found
                 if len(self._seen) > self._cache:
@@ -86,7 +103,7 @@ class AccessTokens:
             raise Expired
         return found
 
-    async def _key_of(self, text: str) -> Ed25519PublicKey:
+    async def _key_of(self, text: str) -> Key:
         """The key that the token's header names."""
         kid = key_id_in(text)
         if kid not in self._keys:
@@ -99,13 +116,21 @@ class AccessTokens:
         return key
 
     async def _read_keys(self) -> None:
-        ask = Ask(self._signer.sign(EDGE), Origin(EDGE.id, self._clock.new_id()))
-        found = await self._client.ask(signing.key_set, GetKeySet(), ask)
-        self._keys = {
-            key.kid: Ed25519PublicKey.from_public_bytes(base64url_decode(key.x))
-            for key in found.keys
-        }
-        self._read_at = time.monotonic()
+        """Ask identity; again when the set has changed before its answer came."""
+        while True:
+            epoch = self._epoch
+            ask = Ask(self._signer.sign(EDGE), Origin(EDGE.id, self._clock.new_id()))
+            found = await self._client.ask(signing.key_set, GetKeySet(), ask)
+            if epoch == self._epoch:
+                self._keys = {key.kid: key_of(key) for key in found.keys}
+                self._read_at = time.monotonic()
+                return
+
+
+def key_of(published: PublicKey) -> Key:
+    """A published key, ready to verify."""
+    public = Ed25519PublicKey.from_public_bytes(base64url_decode(published.x))
+    return Key(public, math.inf if published.exp is None else published.exp)
 
 
 def key_id_in(text: str) -> str:
@@ -137,11 +162,12 @@ def decode(text: str, key: Ed25519PublicKey, issuer: str) -> Verified:
             text, key, algorithms=["EdDSA"], audience=AUDIENCE, issuer=issuer, leeway=SKEW_S,
             options={"require": REQUIRED, "strict_aud": True},
         )  # fmt: skip
+        json.loads(base64url_decode(text.split(".")[1]), object_pairs_hook=without_doubles)
         scopes = tuple(str(claims["scope"]).split())
-        return Verified(str(claims["sid"]), scopes, float(claims["exp"]), run_in(claims))
+        return Verified(session_in(claims), scopes, float(claims["exp"]), run_in(claims))
     except jwt.ExpiredSignatureError:
         raise Expired from None
-    except (jwt.InvalidTokenError, KeyError, TypeError, ValueError):
+    except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, RecursionError):
         raise Forged from None
 
 
@@ -159,3 +185,25 @@ def run_in(claims: Mapping[str, Any]) -> RunRights | None:
         tokens=claims["tokens"],
         until=int(claims["exp"]),
     )
+
+
+def session_in(claims: dict[str, Any]) -> str:
+    """The session that the claims name.
+
+    Raises:
+        Forged: It is not the id of one.
+    """
+    session_id = claims["sid"]
+    if not isinstance(session_id, str) or not re.fullmatch(ID, session_id):
+        raise Forged
+    return session_id
+
+
+def without_doubles(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse claims that say two things at once: another reader may believe the other one.
+
+    Raises:
+        Forged: A name stands twice.
+    """
+    if len(dict(pairs)) != len(pairs):
+        raise Forged

@@ -41,11 +41,11 @@ class Routes:
     """Every known path."""
 
     def __init__(self) -> None:
-        self._root = Node()
+        self.root = Node()
 
     def add(self, method: str, path: str, door: Door) -> None:
         """Answer `method` on `path`, whose parameters stand in braces."""
-        node, names = self._root, []
+        node, names = self.root, []
         for segment in filter(None, path.split("/")):
             if segment.startswith("{"):
                 names.append(segment[1:-1])
@@ -66,7 +66,7 @@ class Routes:
             MethodNotAllowed: The path has other methods.
         """
         segments = segments_of(path)
-        node, values = find(self._root, segments, 0, ())
+        node, values = find(self.root, segments, 0, ())
         if node is None:
             raise NotFound
         found = node.doors.get("GET" if method == "HEAD" else method)

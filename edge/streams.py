@@ -135,14 +135,14 @@ class ResumeDoor:
         self, asking: Asking, streaming: tuple[Operation[Any, Any], ...], rights: Rights
     ) -> None:
         self._asking, self._rights = asking, rights
-        self._may = {operation.domain: operation.may for operation in streaming}
+        self.permissions = {operation.domain: operation.may for operation in streaming}
         self.may: str | None = KNOWN
 
     async def answer(self, call: Call) -> None:
         """Whoever may start streams of this domain may read them."""
         domain, stream_id = call.parameters["domain"], call.parameters["id"]
-        known = domain in self._may
-        if not known or self._rights.reach(call.principal, self._may[domain]).nothing:
+        known = domain in self.permissions
+        if not known or self._rights.reach(call.principal, self.permissions[domain]).nothing:
             raise NotFound
         subject = subjects.live(domain, stream_id)
         after = last_event_id(call)

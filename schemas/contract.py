@@ -29,7 +29,9 @@ from pydantic import (
 SUBJECT_PART = r"[A-Za-z0-9_-]{1,64}"
 """What one token of a NATS subject may be: no dot, wildcard, space or control character."""
 
-Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+Id = Annotated[str, StringConstraints(pattern=rf"^{ID}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 Title = Annotated[str, StringConstraints(min_length=1, max_length=300)]
 Text = Annotated[str, StringConstraints(max_length=100_000)]

@@ -43,6 +43,7 @@ class PublicKey(Schema):
     crv: str = "Ed25519"
     alg: str = "EdDSA"
     use: str = "sig"
+    exp: int | None = Field(None, description="Unix seconds after which it verifies nothing.")
 
 
 class KeySet(Schema):

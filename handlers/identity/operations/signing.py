@@ -15,7 +15,14 @@ LOOK_S = 3600
 async def key_set(_: GetKeySet, ctx: Context) -> KeySet:
     """Every key that still verifies something, or soon will."""
     rows = await ctx.database.rows(store.VERIFYING, ctx.now())
-    return KeySet(keys=tuple(PublicKey(kid=str(row["id"]), x=row["public"]) for row in rows))
+    keys = [SigningKey.model_validate(dict(row)) for row in rows]
+    return KeySet(keys=tuple(published(key) for key in keys))
+
+
+def published(key: SigningKey) -> PublicKey:
+    """What everybody may know of it."""
+    ends = key.verifies_until
+    return PublicKey(kid=key.id, x=key.public, exp=None if ends is None else int(ends.timestamp()))
 
 
 @service.handles(contract.rotate_signing_key)

@@ -1,0 +1,87 @@
+"""One thing of every kind that has an owner, made for whoever shall own it."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+
+from schemas import agents, documents, goals, tools
+from schemas.agents import Brief, CreateAgent, StartRun, ToolStep
+from schemas.documents import ReprocessDocument, WriteArtifact
+from schemas.identity.keys import IssueKey, issue_key
+from schemas.tools import RegisterTool
+from tests.conftest import look
+from tests.factories import goal_of_calculations
+from tests.security.world import Person, World
+
+Maker = Callable[[World, Person], Awaitable[str]]
+
+
+async def agent(world: World, owner: Person) -> str:
+    """An agent that does nothing."""
+    command = CreateAgent(name=f"a-{secrets.token_hex(5)}")
+    return str((await world.as_owner(owner)(agents.create, command)).id)
+
+
+async def run(world: World, owner: Person) -> str:
+    """A run of an agent of the owner's."""
+    step = ToolStep(name="sum", tool="calculator.evaluate", arguments={"expression": "1 + 1"})
+    brief = Brief(objective="Compute", steps=(step,))
+    command = StartRun(agent_id=await agent(world, owner), brief=brief)
+    return str((await world.as_owner(owner)(agents.start_run, command)).id)
+
+
+async def goal(world: World, owner: Person) -> str:
+    """A goal of one task."""
+    return str((await world.as_owner(owner)(goals.submit, goal_of_calculations(1))).id)
+
+
+async def document(world: World, owner: Person) -> str:
+    """A document that was written here."""
+    command = WriteArtifact(title="Notes", body="# Notes\n\nwater boils at 100 degrees")
+    return str((await world.as_owner(owner)(documents.write, command)).id)
+
+
+async def job(world: World, owner: Person) -> str:
+    """A queued piece of work."""
+    command = ReprocessDocument(id=await document(world, owner))
+    return str((await world.as_owner(owner)(documents.reprocess, command)).id)
+
+
+async def tool(world: World, owner: Person) -> str:
+    """A remote tool that nobody answers for; tools are known by name."""
+    name = f"mine.t{secrets.token_hex(5)}"
+    command = RegisterTool(
+        name=name, description="Of the owner.", subject=f"tool.{name}",
+        input_schema={"type": "object"},
+    )  # fmt: skip
+    await world.as_owner(owner)(tools.register, command)
+    return name
+
+
+async def api_key(world: World, owner: Person) -> str:
+    """A key that was never used."""
+    command = IssueKey(name="thing", roles=("viewer",))
+    return str((await world.as_owner(owner)(issue_key, command)).key.id)
+
+
+async def session(world: World, owner: Person) -> str:
+    """A session that nobody uses; to sign in for each would only measure argon2."""
+    rows = await look(
+        world.platform,
+        "INSERT INTO identity.sessions (id, version, owner_id, kind, scopes, created_at, expires_at)"
+        " VALUES (gen_random_uuid(), 1, $1, 'tokens', '{}', now(), now() + interval '1 day')"
+        " RETURNING id",
+        owner.user.id,
+    )
+    return str(rows[0]["id"])
+
+
+async def user(_: World, owner: Person) -> str:
+    """A user is his own."""
+    return owner.user.id
+
+
+MAKERS: dict[str, Maker] = {
+    "agents": agent, "runs": run, "goals": goal, "documents": document, "jobs": job,
+    "tools": tool, "api-keys": api_key, "sessions": session, "users": user,
+}  # fmt: skip
+"""First part of the path -> how one is made."""
