@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,19 +121,20 @@ class Authentication:
         """Wait until something about identities has changed."""
         await self._changed.wait()
 
-    async def lost(self, exchange: Exchange) -> None:
-        """Wait until the request's credential is no longer good."""
+    async def lost(self, exchange: Exchange, still: Callable[[Principal], bool]) -> None:
+        """Wait until the request's credential stands for nobody, or for one who may not `still`."""
         credential = shown(exchange)
-        good = credential is not None
-        while good and credential is not None:
+        while credential is not None:
             await self.changed()
-            good = await self._still_good(credential)
+            principal = await self._standing_for(credential)
+            if principal is None or not still(principal):
+                return
 
-    async def _still_good(self, credential: Shown) -> bool:
-        """Whether it stands for anybody, asked until there is an answer: silence is not a no."""
+    async def _standing_for(self, credential: Shown) -> Principal | None:
+        """Whom it stands for, asked until there is an answer: silence is not a no."""
         while True:
             try:
-                return await self.of_shown(credential) is not None
+                return await self.of_shown(credential)
             except Problem as unknown:
                 telemetry.log().warning("rights are not known", error=str(unknown))
                 await asyncio.sleep(ASK_AGAIN_S)

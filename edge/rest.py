@@ -25,7 +25,7 @@ from edge.limits import Limiter
 from edge.routes import Door, Routes
 from edge.uses import Uses
 from schemas.contract import Operation, Problem
-from schemas.principal import ANONYMOUS
+from schemas.principal import ANONYMOUS, Principal
 from schemas.problems import (
     Denied,
     Draining,
@@ -91,6 +91,8 @@ class Front:
             if self._health.draining and EVENT_STREAM in (call.exchange.header(b"accept") or ""):
                 raise Draining  # what would last is better begun elsewhere
             self._authorise(call, found)
+            still = partial(self._may_still, call, found)
+            call.lost = partial(self._authentication.lost, call.exchange, still)
         call.exchange.decision = "allow"
         await found.answer(call)
 
@@ -109,7 +111,6 @@ class Front:
     async def _identify(self, call: Call) -> None:
         seen = call.exchange
         call.known = principal = await self._authentication.of_request(seen)
-        call.lost = partial(self._authentication.lost, seen)
         seen.actor, seen.via = principal.id, principal.via
         seen.credential = principal.credential or "-"
         self._uses.note(principal)
@@ -128,6 +129,10 @@ class Front:
             raise Denied("An agent's run calls operations only.")
         if self._rights.reach(call.principal, door.may).nothing:
             raise Denied(permission=door.may)
+
+    def _may_still(self, call: Call, door: Door, principal: Principal) -> bool:
+        """Whether what was begun may go on; other rights than at its beginning are a new one's."""
+        return principal == call.known and not self._rights.reach(principal, door.may).nothing
 
 
 class OperationDoor:

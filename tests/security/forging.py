@@ -24,11 +24,21 @@ class SigningPair:
 
 
 async def signing_pair(world: World) -> SigningPair:
-    """The newest key that signs, opened as identity opens it."""
+    """The key that signs now, opened as identity opens it."""
+    return await pair_where(world, "signs_from <= now()")
+
+
+async def newest_pair(world: World) -> SigningPair:
+    """The newest key, though it may not sign yet."""
+    return await pair_where(world, "true")
+
+
+async def pair_where(world: World, condition: str) -> SigningPair:
+    """The newest key of those for which a condition holds."""
     rows = await look(
         world.platform,
         "SELECT id, sealed FROM identity.signing_keys JOIN identity.signing_secrets USING (id)"
-        " WHERE signs_from <= now() ORDER BY signs_from DESC LIMIT 1",
+        f" WHERE {condition} ORDER BY signs_from DESC, id DESC LIMIT 1",
     )
     kid = str(rows[0]["id"])
     pem = world.platform.sealer.open_sealed(rows[0]["sealed"], about(kid))

@@ -16,8 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from schemas.identity import signing
 from schemas.identity.sessions import Session
-from tests.security.forging import SigningPair, claims_of, signing_pair, token_of
+from schemas.identity.signing import RotateSigningKey
+from tests.conftest import eventually
+from tests.security.forging import SigningPair, claims_of, newest_pair, signing_pair, token_of
 from tests.security.world import Person, World, bearer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -177,3 +180,90 @@ async def test_no_forged_token_opens_anything_and_nothing_is_fetched_for_one(
     assert listener.connections == 0
     server.close()
     await server.wait_closed()
+
+
+async def test_a_token_that_no_header_can_hold_is_refused_before_it_is_read(
+    world: World, person: Person
+) -> None:
+    answer = await world.http().get("/auth/me", headers=bearer("a.b." + "x" * 100_000))
+    assert answer.status_code in (401, 431)
+
+
+async def test_forged_tokens_close_a_socket_with_4401(world: World, person: Person) -> None:
+    signed = await world.sign_in(person)
+    attacker = Attacker(world, await signing_pair(world), signed.session, 1)
+    for name in ("alg none", "another key under our kid", "expired", "jwk"):
+        async with world.socket() as opened:
+            await opened.send(json.dumps({"op": "auth", "token": FORGERIES[name](attacker)}))
+            await opened.wait_closed()
+            assert opened.close_code == 4401, name
+
+
+async def test_a_token_is_good_until_its_hour_is_over_and_not_a_second_longer(
+    world: World, person: Person
+) -> None:
+    session, pair = (await world.sign_in(person)).session, await signing_pair(world)
+    statuses = []
+    for age_s in (0, 3540, 3601):
+        at = int(time.time()) - age_s
+        claims = claims_of(world, session, iat=at, nbf=at, exp=at + 3600, jti=str(age_s))
+        answer = await world.http().get("/auth/me", headers=bearer(token_of(pair, claims)))
+        statuses.append(answer.status_code)
+    assert statuses == [200, 200, 401]
+
+
+async def test_keys_are_replaced_under_load_and_no_good_token_is_refused(
+    world: World, person: Person
+) -> None:
+    """Tokens of the old key, and of the new one from the moment it is published."""
+    session, before = (await world.sign_in(person)).session, await signing_pair(world)
+    pairs, statuses, over = [before], list[int](), asyncio.Event()
+
+    async def ask_on(edge: int) -> None:
+        client, number = world.http(edge), 0
+        while not over.is_set():
+            number += 1
+            claims = claims_of(world, session, jti=f"{edge}/{number}")
+            token = token_of(pairs[number % len(pairs)], claims)
+            statuses.append((await client.get("/auth/me", headers=bearer(token))).status_code)
+
+    async def asked(count: int) -> None:
+        enough = len(statuses) + count
+
+        async def many() -> bool:
+            return len(statuses) >= enough
+
+        await eventually(many)
+
+    asking = [asyncio.create_task(ask_on(edge)) for edge in (0, 1, 0)]
+    await asked(30)
+    await world.admin(signing.rotate_signing_key, RotateSigningKey())
+    pairs.append(await newest_pair(world))
+    await asked(60)
+    over.set()
+    await asyncio.gather(*asking)
+    assert len({pair.kid for pair in pairs}) == 2
+    assert set(statuses) == {200}
+
+
+async def test_a_compromised_key_ends_with_its_tokens_on_every_edge_within_a_second(
+    world: World, person: Person
+) -> None:
+    signed = await world.sign_in(person)
+    assert signed.tokens is not None
+    shown, stolen = bearer(signed.tokens.access_token), await signing_pair(world)
+    clients = [world.http(edge) for edge in (0, 1)]
+    assert [(await c.get("/auth/me", headers=shown)).status_code for c in clients] == [200, 200]
+    await world.admin(signing.rotate_signing_key, RotateSigningKey(compromised=True))
+
+    async def refused() -> bool:
+        answers = [await c.get("/auth/me", headers=shown) for c in clients]
+        return [a.status_code for a in answers] == [401, 401]
+
+    await eventually(refused, timeout_s=1)
+    fresh = token_of(stolen, claims_of(world, signed.session, jti="fresh"))
+    assert (await clients[0].get("/auth/me", headers=bearer(fresh))).status_code == 401
+    tokens = (await world.sign_in(person)).tokens
+    assert tokens is not None
+    again = await clients[1].get("/auth/me", headers=bearer(tokens.access_token))
+    assert again.status_code == 200

@@ -105,10 +105,10 @@ class World:
 
     @asynccontextmanager
     async def socket(
-        self, headers: Headers | None = None, edge: int = 0, **options: Any
+        self, headers: Headers | None = None, edge: int = 0, uri: str = "", **options: Any
     ) -> AsyncIterator[ClientConnection]:
         """A WebSocket to one edge."""
-        address = self.urls[edge].replace("http", "ws", 1) + PREFIX + "/ws"
+        address = uri or self.urls[edge].replace("http", "ws", 1) + PREFIX + "/ws"
         async with connect(address, additional_headers=headers or {}, **options) as opened:
             yield opened
 
