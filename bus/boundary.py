@@ -174,7 +174,7 @@ class Endpoint:
         once = await self._once(context, data)
         telemetry.request.set(context.origin.request_id)  # the task is this request's own
         reply = await self._handler(command, context)
-        if reach_unweighed(context):
+        if self._unweighed(context):
             raise Denied(permission=self.operation.may)
         body = reply.model_dump_json().encode()
         version = str(reply.version) if isinstance(reply, Entity) else None
@@ -182,6 +182,18 @@ class Endpoint:
         if context.lane is not None:
             await context.lane.end(body)
         return body, versioned(version)
+
+    def _unweighed(self, context: Context) -> bool:
+        """Whether single things are granted or denied, and nobody looked at which.
+
+        Such a handler has answered more than was granted: its transaction must not commit. A
+        denial on one thing does not concern what makes things, and was weighed where the path
+        names the thing.
+        """
+        if context.weighed:
+            return False
+        shows_many = self.operation.reads and self._thing is None
+        return context.reach.scope == "none" or (shows_many and context.reach.exceptions)
 
     def _time_left(self, headers: envelope.Headers) -> tuple[float, int]:
         now_ms = self._platform.clock.unix_ms()
@@ -309,14 +321,6 @@ def thing_of(operation: Operation[Any, Any]) -> str | None:
     """The field of the request that names its thing: the one parameter of the path."""
     parameters = operation.route.parameters if operation.route else ()
     return parameters[0] if len(parameters) == 1 else None
-
-
-def reach_unweighed(context: Context) -> bool:
-    """Whether the caller reaches only single things, and the handler did not look which.
-
-    Such a handler has answered more than was granted: its transaction must not commit.
-    """
-    return context.reach.scope == "none" and not context.weighed
 
 
 async def commit(context: Context, once: Once | None, body: bytes, version: str | None) -> None:

@@ -5,7 +5,7 @@ or reaction; in a job it may be used again and again, each block committing at i
 """
 
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -140,11 +140,22 @@ class Context:
         Raises:
             NotFound: The permission does not reach it; the caller shall not learn that it is there.
         """
+        if not self.reaches(owner_id, *things):
+            raise NotFound
+
+    def reaches(self, owner_id: str | None, *things: str | None) -> bool:
+        """Whether the permission reaches a thing; see `require_owner`."""
         self.weighed = True
         reach = self.reach.on(*(thing for thing in things if thing is not None))
-        if reach.scope == "all" or (reach.scope == "own" and owner_id == self.principal.id):
-            return
-        raise NotFound
+        return reach.scope == "all" or (reach.scope == "own" and owner_id == self.principal.id)
+
+    def reached(
+        self, page: Page[R], owner_and_names: Callable[[R], tuple[str | None, ...]]
+    ) -> Page[R]:
+        """A page without what the permission does not reach; what is named by no id needs this."""
+        self.weighed = True
+        items = tuple(item for item in page.items if self.reaches(*owner_and_names(item)))
+        return page.model_copy(update={"items": items})
 
     @property
     def visible(self) -> tuple[str | None, list[UUID], list[UUID]]:

@@ -40,7 +40,9 @@ CLOSE_ENOUGH = 64
 POSITION_MAX = 40
 AHEAD_S = 2.0
 AHEAD_STEP_S = 0.02
-FACTS = ("owner_id", "goal_id", "agent_id", "task_id", "run_id", "document_id")
+FACTS = (
+    "owner_id", "goal_id", "agent_id", "task_id", "run_id", "document_id", "name", "tool_name",
+)  # fmt: skip
 BROKEN = (NatsError, JetStreamError, TimeoutError, OSError)
 
 

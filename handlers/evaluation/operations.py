@@ -21,7 +21,8 @@ async def score(command: ScoreResult, ctx: Context) -> QualityScore:
 @service.handles(evaluation.scores)
 async def scores(command: ListScores, ctx: Context) -> Page[QualityScore]:
     """A page of rows."""
-    return await ctx.page(
+    page = await ctx.page(
         command, QualityScore, store.LIST, command.subject_type, command.subject_id,
         sort={"evaluated_at": datetime, "id": str},
     )  # fmt: skip
+    return ctx.reached(page, lambda score: (None, score.id, score.subject_id))

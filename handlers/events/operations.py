@@ -2,7 +2,7 @@
 
 from bus import pages, rebuild
 from bus.context import Context
-from handlers.events import service, store
+from handlers.events import rules, service, store
 from schemas import catalogue, events
 from schemas.contract import Page
 from schemas.events import (
@@ -16,6 +16,8 @@ from schemas.events import (
     Verification,
     VerifyEvents,
 )
+from schemas.policy import NOTHING
+from schemas.problems import NotFound
 
 
 @service.handles(events.query)
@@ -30,13 +32,25 @@ async def query(command: QueryEvents, ctx: Context) -> Page[StoredEvent]:
         command.aggregate_type, command.aggregate_id, command.correlation_id,
         command.after_seq, seq, command.limit + 1,
     )  # fmt: skip
-    return pages.page(command, StoredEvent, rows, ("seq",))
+    page = pages.page(command, StoredEvent, rows, ("seq",))
+    return page.model_copy(update={"items": tuple(e for e in page.items if shown(e, ctx))})
+
+
+def shown(event: StoredEvent, ctx: Context) -> bool:
+    """Whether the caller may read the thing that an entry is about, as it is in the live feed."""
+    ctx.weighed = True
+    permission, _ = rules.permissions().get(event.type, (None, True))
+    reach = ctx.platform.rights.reach(ctx.principal, permission) if permission else NOTHING
+    return rules.readable(event, reach, ctx.principal.id)
 
 
 @service.handles(events.get)
 async def get(command: GetEvent, ctx: Context) -> StoredEvent:
     """One entry."""
-    return StoredEvent.model_validate(await ctx.row(store.GET, command.id))
+    event = StoredEvent.model_validate(await ctx.row(store.GET, command.id))
+    if not shown(event, ctx):
+        raise NotFound
+    return event
 
 
 @service.handles(events.statistics)

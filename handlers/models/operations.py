@@ -244,9 +244,8 @@ async def embed(command: EmbedTexts, ctx: Context) -> Vectors:
 async def listing(_: ListModels, ctx: Context) -> Page[Model]:
     """What the server has."""
     server = provider(ctx.settings)
-    return Page[Model](
-        items=await server.models(ctx.settings.chat_model, ctx.settings.embedding_model)
-    )
+    found = await server.models(ctx.settings.chat_model, ctx.settings.embedding_model)
+    return ctx.reached(Page[Model](items=found), lambda model: (None, model.name))
 
 
 @service.handles(models.get)

@@ -52,7 +52,8 @@ async def get(command: GetService, ctx: Context) -> Service:
 @service.handles(registry.services)
 async def listing(command: ListServices, ctx: Context) -> Page[Service]:
     """A page of rows."""
-    return await ctx.page(command, Service, store.LIST, command.status, sort={"name": str})
+    page = await ctx.page(command, Service, store.LIST, command.status, sort={"name": str})
+    return ctx.reached(page, lambda found: (None, found.name))
 
 
 @service.handles(registry.search)
@@ -61,7 +62,12 @@ async def search(command: SearchServices, ctx: Context) -> Hits:
     found = shelf.made
     if found is None or shelf.stale or time.monotonic() - shelf.built_s > INDEX_LIFE_S:
         found = await build(own_context(service, ctx.platform))
-    return Hits(items=found.search(command.q, command.limit))
+    hits = found.search(command.q, command.limit)
+    tools_reach = ctx.platform.rights.reach(ctx.principal, "tools:read")
+    return Hits(items=tuple(
+        hit for hit in hits
+        if ctx.reaches(None, hit.service, hit.name) and hit.name not in tools_reach.denied
+    ))  # fmt: skip
 
 
 async def build(ctx: Context) -> index.Index:

@@ -75,21 +75,27 @@ async def get(command: GetTool, ctx: Context) -> Tool:
 @service.handles(tools.listing)
 async def listing(command: ListTools, ctx: Context) -> Page[Tool]:
     """A page of rows."""
-    return await ctx.page(
+    page = await ctx.page(
         command, Tool, store.LIST, command.category, command.status,
         sort={"name": str, "id": str},
     )  # fmt: skip
+    return ctx.reached(page, names_of)
+
+
+def names_of(tool: Tool) -> tuple[str, ...]:
+    """Its owner, and what grants may call it."""
+    return tool.created_by, tool.name, tool.id
 
 
 @service.handles(tools.search)
 async def search(command: SearchTools, ctx: Context) -> ToolHits:
     """By words, stemmed, and by likeness."""
     rows = await ctx.database.rows(store.SEARCH, command.q.replace("\x00", " "), command.limit)
-    hits = tuple(
+    hits = [
         ToolHit(tool=Tool.model_validate(dict(row), extra="ignore"), score=round(row["score"], 4))
         for row in rows
-    )
-    return ToolHits(items=hits)
+    ]
+    return ToolHits(items=tuple(hit for hit in hits if ctx.reaches(*names_of(hit.tool))))
 
 
 @service.handles(tools.deprecate)
@@ -132,8 +138,9 @@ async def invocation(command: GetInvocation, ctx: Context) -> ToolInvocation:
 @service.handles(tools.invocations)
 async def invocations(command: ListInvocations, ctx: Context) -> Page[ToolInvocation]:
     """A page of rows."""
-    return await ctx.page(
+    page = await ctx.page(
         command, ToolInvocation, store.INVOCATIONS,
         command.tool_name, command.status, command.goal_id, command.task_id,
         sort={"requested_at": datetime, "id": str},
     )  # fmt: skip
+    return ctx.reached(page, lambda found: (None, found.tool_name, found.id))

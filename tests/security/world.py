@@ -4,7 +4,7 @@ import asyncio
 import json
 import secrets
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,16 +174,16 @@ async def make_streams(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_world(
-    stack: Stack, template: str, folder: Path, **more: Any
+    stack: Stack, template: str, folder: Path, domains: Sequence[str] = DOMAINS, **more: Any
 ) -> AsyncIterator[World]:
-    """Every domain and two edges on a bus and a database of their own."""
+    """Domains and two edges on a bus and a database of their own."""
     database, bus = servers.clone(stack.postgres_url, template), Nats(folder)
     bus.start()
     settings = settings_of(stack, database, bus, folder, **more)
     try:
         await make_streams(settings)
         async with (
-            process.answering(settings, [load_service(d) for d in DOMAINS], Health("test")) as it,
+            process.answering(settings, [load_service(d) for d in domains], Health("test")) as it,
             listening(on_free_port(settings)) as first,
             listening(on_free_port(settings)) as second,
         ):

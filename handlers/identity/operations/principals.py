@@ -220,10 +220,11 @@ async def asked_about(command: Explain, ctx: Context) -> tuple[Principal, User |
         raise Denied(permission="users:read")
     if command.key_id is not None:
         key = ApiKey.model_validate(await ctx.row(keys_store.GET, command.key_id), extra="ignore")
+        owner = await account(key.owner_id, ctx)
         principal = Principal(
             id=key.owner_id, kind="key", roles=key.roles, scopes=key.scopes,
             credential=f"key/{key.id}",
         )  # fmt: skip
-        return principal, None
+        return (rules.narrowed(principal, owner.roles) if owner else principal), owner
     user = User.model_validate(await ctx.row(users_store.GET, command.user_id))
     return Principal(id=user.id, kind="user", roles=user.roles), user

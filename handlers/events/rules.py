@@ -1,0 +1,40 @@
+"""Decisions about the log: which of its entries somebody may read.
+
+An entry is read like the thing that it is about. What has a permission of its own in the contract
+(accounts, keys, sessions, grants) needs that; of everything else a denial hides its entries.
+"""
+
+from functools import cache
+
+from schemas import catalogue
+from schemas.contract import Json
+from schemas.events import StoredEvent
+from schemas.policy import Reach
+
+OWNERS = ("owner_id", "created_by")
+
+
+@cache
+def permissions() -> dict[str, tuple[str | None, bool]]:
+    """Event type -> the permission to read its entity, and whether that is asked besides."""
+    readers = {
+        o.reply: o.may for o in catalogue.operations() if o.reads and o.route and o.route.parameters
+    }
+    return {
+        event.name: (event.entity_type.read or readers.get(event.entity_type),
+                     event.entity_type.read is not None)
+        for event in catalogue.events()
+    }  # fmt: skip
+
+
+def readable(event: StoredEvent, reach: Reach, principal_id: str) -> bool:
+    """Whether an entry is shown to one whose permission to read its entity goes this far."""
+    _, asked = permissions().get(event.type, (None, True))
+    entity: Json = next(iter(event.payload.values()), {})
+    texts = [text for text in entity.values() if isinstance(text, str)]
+    facts = (event.aggregate_id, event.correlation_id or "", *texts)
+    if not asked:
+        return reach.denied.isdisjoint(facts)
+    reach = reach.on(*facts)
+    mine = principal_id in (event.aggregate_id, *(entity.get(name) for name in OWNERS))
+    return reach.scope == "all" or (reach.scope == "own" and mine)
