@@ -23,9 +23,12 @@ SECRET_WORDS = ("password", "hash", "sealed", "private", "refresh_token", "cooki
 SHOWN_ONCE = {  # what is made for the caller in this very answer
     ("identity.issue-key", "secret"), ("identity.rotate-key", "secret"),
     ("identity.sign-in", "refresh_token"), ("identity.sign-in", "cookie"),
-    ("identity.refresh", "refresh_token"),
+    ("identity.refresh", "refresh_token"), ("credentials.create", "password"),
 }  # fmt: skip
-NOT_SECRET = {"hash", "content_hash"}  # of the event chain and of a document's bytes
+NOT_SECRET = {"hash", "content_hash", "params_hash"}
+"""Of the event chain, of a document's bytes, of a call's arguments."""
+ENTITIES = {event.field_name for event in catalogue.events()}
+"""An event's one field is its whole entity: `secret` is what the vault knows of one."""
 BY_PATH = [o for o in catalogue.operations() if o.route is not None]
 
 
@@ -105,7 +108,7 @@ async def test_no_answer_or_event_has_a_field_for_a_secret() -> None:
             if any(word in name for word in SECRET_WORDS):
                 found.add((operation.name, name))
     for event in catalogue.events():
-        for name in names_in(event.model_json_schema()):
+        for name in names_in(event.model_json_schema()) - ENTITIES:
             if any(word in name for word in SECRET_WORDS):
                 found.add((event.name, name))
     assert {f for f in found - SHOWN_ONCE if f[1] not in NOT_SECRET} == set()

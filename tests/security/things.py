@@ -75,6 +75,18 @@ async def session(world: World, owner: Person) -> str:
     return str(rows[0]["id"])
 
 
+async def bus_credential(world: World, owner: Person) -> str:
+    """A NATS user that stands for a key; here no gate is open that would issue one."""
+    key_id = await api_key(world, owner)
+    rows = await look(
+        world.platform,
+        "INSERT INTO credentials.bus_credentials (id, version, name, owner_id, key_id, created_at)"
+        " VALUES (gen_random_uuid(), 1, 'thing', $1, $2, now()) RETURNING id",
+        owner.user.id, key_id,
+    )  # fmt: skip
+    return str(rows[0]["id"])
+
+
 async def user(_: World, owner: Person) -> str:
     """A user is his own."""
     return owner.user.id
@@ -82,6 +94,6 @@ async def user(_: World, owner: Person) -> str:
 
 MAKERS: dict[str, Maker] = {
     "agents": agent, "runs": run, "goals": goal, "documents": document, "jobs": job,
-    "tools": tool, "api-keys": api_key, "sessions": session, "users": user,
+    "tools": tool, "bus-credentials": bus_credential, "api-keys": api_key, "sessions": session, "users": user,
 }  # fmt: skip
 """First part of the path -> how one is made."""
