@@ -20,7 +20,7 @@ from typing import Any
 
 from bus.clock import Clock
 from bus.lifecycle import Health
-from edge.app import routes_of
+from edge.app import routes_of, sign_in_routes
 from edge.asking import Asking
 from edge.routes import Door, Node
 from edge.streams import ResumeDoor
@@ -99,7 +99,8 @@ def http_places() -> Iterator[Place]:
     """Every path that the edge knows."""
     nothing: Any = None
     asking = Asking(nothing, Clock(), nothing)
-    routes = routes_of(asking, nothing, nothing, Health("edge"))
+    more = sign_in_routes(asking, nothing, "http://localhost")
+    routes = routes_of(asking, nothing, nothing, Health("edge"), more)
     for method, path, door in walk(routes.root, ""):
         if isinstance(door, ResumeDoor):
             [(domain, may)] = door.permissions.items()
@@ -111,7 +112,7 @@ def http_places() -> Iterator[Place]:
 
 def walk(node: Node, path: str) -> Iterator[tuple[str, str, Door]]:
     """Every method and path below a node."""
-    for method, (door, names) in node.doors.items():
+    for method, (door, names, _) in node.doors.items():
         parts = iter(names)
         shown = "/".join(f"{{{next(parts)}}}" if p == "*" else p for p in path.split("/"))
         yield method, shown or "/", door
