@@ -80,6 +80,8 @@ class Authentication:
             require_own_site(exchange, credential, self._origins)
             known = self._remembered(digest_of(credential))
             if known is not None and known.principal is not None:
+                if credential.kind == "token":
+                    await self._tokens.verify(credential.text)  # from its own memory, if it has one
                 return known.principal
         if credential is None or not self._was_good(credential):
             self._refuse_blocked(exchange.address)
