@@ -154,14 +154,14 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
     """The parts of an edge process on an open connection."""
     clock = Clock()
     client = Client(connection, clock)
-    asking = Asking(client, clock, signer)
+    redis_url = settings.redis_url.get_secret_value()
+    counted = Counted(Redis.from_url(redis_url, **tls.redis_options(settings)))
+    limiter = Limiter(counted, settings.rate_per_minute, settings.edge_processes)
+    asking = Asking(client, clock, signer, limiter)
     health.probes = {
         "nats": lambda: connection.flush(timeout=1),
         "layers": asking.somebody_answers,
     }
-    redis_url = settings.redis_url.get_secret_value()
-    counted = Counted(Redis.from_url(redis_url, **tls.redis_options(settings)))
-    limiter = Limiter(counted, settings.rate_per_minute, settings.edge_processes)
     rights = Rights(client, signer, clock, "edge")
     tokens = AccessTokens(client, clock, signer, settings.public_url, settings.token_cache)
     origins = settings.cors_origins

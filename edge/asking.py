@@ -3,12 +3,15 @@
 import re
 from typing import Any
 
+import orjson
+
 from bus import telemetry
 from bus.client import Answer, Ask, Client, headers_of, request
 from bus.clock import Clock
 from bus.credentials import Signer
 from bus.envelope import Origin
 from edge.exchange import Call
+from edge.limits import Limiter
 from schemas.contract import Operation
 from schemas.identity import principals
 from schemas.principal import Principal
@@ -22,10 +25,11 @@ _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 class Asking:
     """The edge's way to the bus."""
 
-    def __init__(self, client: Client, clock: Clock, signer: Signer) -> None:
+    def __init__(self, client: Client, clock: Clock, signer: Signer, limiter: Limiter) -> None:
         self.client = client
         self.clock = clock
         self._signer = signer
+        self._limiter = limiter
 
     async def somebody_answers(self) -> None:
         """Ask who we are: any answer means that handlers are there.
@@ -46,8 +50,21 @@ class Asking:
         body: bytes,
         stream_id: str | None = None,
     ) -> Answer:
-        """Ask; the answer is not parsed."""
-        return await self.client.ask_raw(operation, body, self.how(call, operation, stream_id))
+        """Ask; the answer is not parsed. A guess at a secret is counted first, or not asked.
+
+        Raises:
+            TooManyRequests: The address or the account has guessed too often.
+            DependencyDown: Guesses cannot be counted.
+            Problem: What the operation answers.
+        """
+        how = self.how(call, operation, stream_id)
+        if not operation.guesses:
+            return await self.client.ask_raw(operation, body, how)
+        account = orjson.loads(body).get("login") or call.principal.id
+        await self._limiter.admit_login(call.exchange.address, account)
+        answer = await self.client.ask_raw(operation, body, how)
+        await self._limiter.forgive_login(account)
+        return answer
 
     def how(self, call: Call, operation: Operation[Any, Any], stream_id: str | None) -> Ask:
         """On whose behalf, until when, under which key.

@@ -81,7 +81,7 @@ start_external = Operation(
     problems=(NoProvider, Unavailable), timeout_s=EXCHANGE_S,
 )  # fmt: skip
 finish_external = Operation(
-    "identity.finish-external", FinishExternal, SignedIn, public=True, guesses=True,
+    "identity.finish-external", FinishExternal, SignedIn, public=True,
     problems=(
         NoProvider, NotFromProvider, NotInvited, Unauthenticated, Unavailable, VersionConflict,
     ),

@@ -125,16 +125,16 @@ decide = Operation(
     problems=(OAuthRefused, Denied, VersionConflict), commits_itself=True,
 )  # fmt: skip
 token = Operation(
-    "identity.token", AskToken, Tokens, public=True, guesses=True,
+    "identity.token", AskToken, Tokens, public=True,
     problems=(OAuthRefused, ClientRefused, VersionConflict), emits=(SessionStarted, SessionEnded),
     idempotent=True, commits_itself=True,
 )  # fmt: skip
 revoke_token = Operation(
-    "identity.revoke-token", RevokeToken, Revoked, public=True, guesses=True,
+    "identity.revoke-token", RevokeToken, Revoked, public=True,
     problems=(OAuthRefused, ClientRefused, VersionConflict), emits=(SessionEnded,),
     idempotent=True, commits_itself=True,
 )  # fmt: skip
 introspect_token = Operation(
-    "identity.introspect-token", IntrospectToken, Introspection, public=True, guesses=True,
+    "identity.introspect-token", IntrospectToken, Introspection, public=True,
     problems=(OAuthRefused, ClientRefused),
 )  # fmt: skip

@@ -196,7 +196,8 @@ enable_user = Operation(
 )  # fmt: skip
 set_password = Operation(
     "identity.set-password", SetPassword, User, rest="PUT /users/{id}/password",
-    may="users:update", problems=(NotFound, VersionConflict, Unauthenticated, IllegalMove),
+    may="users:update", guesses=True,
+    problems=(NotFound, VersionConflict, Unauthenticated, IllegalMove),
     emits=(PasswordChanged,), idempotent=True, commits_itself=True,
 )  # fmt: skip
 unlock_user = Operation(

@@ -98,7 +98,7 @@ def places() -> list[Place]:
 def http_places() -> Iterator[Place]:
     """Every path that the edge knows."""
     nothing: Any = None
-    asking = Asking(nothing, Clock(), nothing)
+    asking = Asking(nothing, Clock(), nothing, nothing)
     more = sign_in_routes(asking, nothing, "http://localhost")
     routes = routes_of(asking, nothing, nothing, Health("edge"), more)
     for method, path, door in walk(routes.root, ""):
