@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from schemas.contract import Event, Json, Listing, Operation, Page, Reaction, Schema
-from schemas.identity import grants, keys, principals, sessions, signing, users
+from schemas.identity import (
+    clients,
+    external,
+    grants,
+    keys,
+    principals,
+    sessions,
+    signing,
+    users,
+)
 from schemas.principal import MATRIX
 
 TEXT_MAX, PATH_MAX = 200, 512
@@ -146,7 +155,7 @@ on_identity = Reaction(
     "audit-note-identity",
     tuple(
         value
-        for module in (users, keys, sessions, grants, signing, principals)
+        for module in (users, keys, sessions, grants, signing, principals, clients, external)
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, Event)
