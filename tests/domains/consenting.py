@@ -17,7 +17,7 @@ from schemas.identity.sessions import SignIn
 from schemas.identity.users import CreateUser
 from schemas.principal import Principal
 
-PASSWORD = "correct horse battery"
+PASSWORD = "correct horse battery"  # pragma: allowlist secret
 BACK = "https://client.example/back"
 SCOPES = ("agents:read", "goals:read", "agents:create")
 VERIFIER = "v" * 64

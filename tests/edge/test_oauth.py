@@ -16,7 +16,7 @@ from edge.showing import COOKIE
 from tests.conftest import eventually
 
 BACK = "https://client.example/back"
-PASSWORD = "correct horse battery"
+PASSWORD = "correct horse battery"  # pragma: allowlist secret
 WITHIN_S = 10.0  # far less than the half minute for which a token is remembered
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 

@@ -21,7 +21,7 @@ from edge.showing import COOKIE
 from tests.conftest import look
 from tests.edge.openid_provider import CLIENT_ID, SECRET, Provider, at_free_port, fresh_key, serving
 
-PASSWORD = "correct horse battery"
+PASSWORD = "correct horse battery"  # pragma: allowlist secret
 
 
 @pytest.fixture

@@ -220,7 +220,7 @@ async def test_the_system_account_is_closed_to_the_platform_and_logins_to_operat
 async def test_who_is_not_known_does_not_come_in(bus_server, how):  # noqa: F811
     credential = {
         "nothing": {},
-        "password": {"user": "admin", "password": "admin"},
+        "password": {"user": "admin", "password": "admin"},  # pragma: allowlist secret
         "token": {"token": "admin"},
         "another seed": {"nkeys_seed_str": keys.new_seed("x9").decode()},
     }[how]

@@ -39,7 +39,7 @@ from tests.servers import Nats, Stack
 
 OURS = "https://portal.test"
 SETUP_TOKEN = "a-set-up-token-of-this-test"
-PASSWORD = "correct horse battery"
+PASSWORD = "correct horse battery"  # pragma: allowlist secret
 
 TRUST = ssl.create_default_context()
 """Made once: it is most of what a client costs."""
