@@ -145,6 +145,9 @@ class Settings(Sources):
     rate_per_minute: int = Field(
         600_000, ge=1, description="Requests a minute for one service credential."
     )
+    interactive_per_minute: int = Field(
+        100, ge=1, description="Requests a minute of people from one address; of all, ten times."
+    )
     token_cache: int = Field(
         4096, ge=0, description="Verified access tokens that one edge remembers; 0 is none."
     )

@@ -156,7 +156,9 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
     client = Client(connection, clock)
     redis_url = settings.redis_url.get_secret_value()
     counted = Counted(Redis.from_url(redis_url, **tls.redis_options(settings)))
-    limiter = Limiter(counted, settings.rate_per_minute, settings.edge_processes)
+    limiter = Limiter(
+        counted, settings.rate_per_minute, settings.edge_processes, settings.interactive_per_minute
+    )
     asking = Asking(client, clock, signer, limiter)
     health.probes = {
         "nats": lambda: connection.flush(timeout=1),

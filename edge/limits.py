@@ -30,7 +30,7 @@ from schemas.problems import TooManyRequests
 ANONYMOUS_PER_MINUTE = 100
 ANONYMOUS_TOTAL_PER_MINUTE = 1000
 INTERACTIVE_PER_MINUTE = 100
-INTERACTIVE_TOTAL_PER_MINUTE = 1000
+ALL_TOGETHER = 10
 LOCAL_KEYS_MAX = 10_000
 LEASED_FROM = 60_000
 LEASES_PER_MINUTE = 6_000
@@ -185,9 +185,16 @@ class Counted:
 class Limiter:
     """Decides for every request of this process."""
 
-    def __init__(self, counted: Counted, service_per_minute: int, processes: int = 1) -> None:
+    def __init__(
+        self,
+        counted: Counted,
+        service_per_minute: int,
+        processes: int = 1,
+        interactive_per_minute: int = INTERACTIVE_PER_MINUTE,
+    ) -> None:
         self._counted, self._guesses = counted, Guesses(counted.redis)
         self._service_per_minute = service_per_minute
+        self._interactive_per_minute = interactive_per_minute
         self._processes = processes
         self._local = Local()
         self._waiting: list[tuple[Check, asyncio.Future[Verdict]]] = []
@@ -324,8 +331,10 @@ class Limiter:
             return (Dimension("service", name, self._service_per_minute),)
         place = f"rate:interactive:{network_of(address)}"
         return (
-            Dimension("interactive-address", place, INTERACTIVE_PER_MINUTE),
-            Dimension("interactive", "rate:interactive", INTERACTIVE_TOTAL_PER_MINUTE),
+            Dimension("interactive-address", place, self._interactive_per_minute),
+            Dimension(
+                "interactive", "rate:interactive", ALL_TOGETHER * self._interactive_per_minute
+            ),
         )
 
     def of_address(self, address: str) -> tuple[Dimension, ...]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import nats
@@ -93,6 +94,46 @@ async def full_read(machine: Machine) -> Row:
     )
 
 
+async def token_read(machine: Machine, *, cached: bool) -> Row:
+    """The same with an access token, at an edge that remembers what it verified or that does not."""
+    agent, token = await make_agent(machine), await access_token(machine)
+    port, process = another_edge(machine, "4096" if cached else "0")
+    request = keepalive.get(f"/api/v1/agents/{agent}", "127.0.0.1", token)
+    pids = machine.pids() | {"edge": process.pid}
+    try:
+        await reachable("127.0.0.1", port)
+        return await with_cpu(
+            "read by token, " + ("remembered" if cached else "verified each time"),
+            pids,
+            lambda: keepalive.load("127.0.0.1", port, lambda _: request, CONNECTIONS, SECONDS),
+        )
+    finally:
+        process.terminate()
+        await asyncio.to_thread(process.wait)
+
+
+def another_edge(machine: Machine, token_cache: str) -> tuple[int, "subprocess.Popen[bytes]"]:
+    """An edge beside the machine's own, with the same surroundings and another cache."""
+    port = free_port()
+    given = Path(f"/proc/{machine.pids()['edge']}/environ").read_bytes().split(b"\0")
+    environment = dict(one.decode().split("=", 1) for one in given if one)
+    environment |= {
+        "PORTAL_EDGE_PORT": str(port), "PORTAL_HEALTH_PORT": "0",
+        "PORTAL_TOKEN_CACHE": token_cache, "PORTAL_INTERACTIVE_PER_MINUTE": "600000",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "edge"]
+    return port, subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+
+
+async def access_token(machine: Machine) -> str:
+    """The token of a fresh user who may do everything."""
+    login, password = f"bench-{secrets.token_hex(4)}", secrets.token_urlsafe()
+    user = {"login": login, "name": login, "roles": ["admin"], "password": password}
+    await post(machine, "/api/v1/users", user)
+    signed = await post(machine, "/api/v1/auth/login", {"login": login, "password": password})
+    return str(signed["tokens"]["access_token"])
+
+
 async def full_write(machine: Machine) -> Row:
     """POST /api/v1/agents: row, event, outbox, commit, publication."""
     host, port = place(machine)
@@ -111,16 +152,21 @@ async def full_write(machine: Machine) -> Row:
 
 async def make_agent(machine: Machine) -> str:
     """The id of a fresh agent."""
+    agent = await post(machine, "/api/v1/agents", {"name": f"bench-{secrets.token_hex(4)}"})
+    return str(agent["id"])
+
+
+async def post(machine: Machine, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The answer to one request."""
     host, port = place(machine)
-    body = json.dumps({"name": f"bench-{secrets.token_hex(4)}"}).encode()
     reader, writer = await asyncio.open_connection(host, port)
-    writer.write(keepalive.post("/api/v1/agents", host, machine.key, body))
+    writer.write(keepalive.post(path, host, machine.key, json.dumps(body).encode()))
     head = await reader.readuntil(b"\r\n\r\n")
     match = keepalive.LENGTH.search(head)
     assert match, head
-    agent: str = json.loads(await reader.readexactly(int(match[1])))["id"]
+    answer: dict[str, Any] = json.loads(await reader.readexactly(int(match[1])))
     writer.close()
-    return agent
+    return answer
 
 
 def place(machine: Machine) -> tuple[str, int]:
