@@ -24,6 +24,7 @@ from bus.client import Ask, Client
 from bus.clock import Clock
 from bus.credentials import Signer
 from bus.envelope import Origin
+from bus.secrets import SecretRead
 from schemas import audit
 from schemas.audit import BATCH_MAX, POLICY, TEXT_MAX
 from schemas.contract import Json, Operation, Problem
@@ -84,6 +85,16 @@ class Auditor:
         """Note a decision: the fields of `schemas.audit.Noted`."""
         self._entries.append(row)
         self._keep_bounds()
+
+    def secret(self, read: SecretRead) -> None:
+        """Note that this process has read a secret; `read` does not hold its value."""
+        self.entry({
+            "at": read.at, "door": "process", "actor": self._principal.id, "via": None,
+            "action": "secret.read", "resource": "secret", "resource_id": plain(read.name),
+            "decision": "allow", "reason": None, "permission": None, "policy": POLICY,
+            "request_id": None, "address": None, "credential": None,
+            "details": {"provider": read.provider},
+        })  # fmt: skip
 
     def _keep_bounds(self) -> None:
         waiting = len(self)

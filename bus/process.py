@@ -83,6 +83,7 @@ async def answering(
     await broker.start()
     following = await rights.follow()
     auditor.start()
+    settings.tell_reads(auditor.secret)
     announced = [Announced(broker.nats, service) for service in services]
     for announcement in announced:
         await announcement.start()

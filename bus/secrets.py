@@ -8,6 +8,7 @@ The first that has a secret gives it. A secret can be read again while the proce
 changed one needs no restart. This module knows names and providers, never what a secret is for.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 
 PREFIX = "portal_"
 VAULT_TIMEOUT_S = 3
+READS_MAX = 1000
 
 
 class SecretsUnavailable(Exception):
@@ -155,8 +157,8 @@ class Chain:
 
     def __init__(self, providers: Sequence[Provider]) -> None:
         self.providers = tuple(providers)
-        self._untold: list[SecretRead] = []
-        self._tell: Callable[[SecretRead], None] = self._untold.append
+        self._reads: deque[SecretRead] = deque(maxlen=READS_MAX)
+        self._told: list[Callable[[SecretRead], None]] = []
 
     def read(self, name: str) -> str | None:
         """The secret, from the first provider that has it; the audit is told.
@@ -167,12 +169,14 @@ class Chain:
         for provider in self.providers:
             value = provider.get(name)
             if value is not None:
-                self._tell(SecretRead(name, provider.name, datetime.now(UTC)))
+                self._reads.append(SecretRead(name, provider.name, datetime.now(UTC)))
+                for tell in self._told:
+                    tell(self._reads[-1])
                 return value
         return None
 
     def tell(self, audit: Callable[[SecretRead], None]) -> None:
-        """From now on this is told of each read, and now of those before."""
-        self._tell = audit
-        while self._untold:
-            audit(self._untold.pop(0))
+        """From now on this too is told of each read, and now of those before."""
+        self._told.append(audit)
+        for read in tuple(self._reads):
+            audit(read)

@@ -173,7 +173,8 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
     signing_in = sign_in_routes(asking, authentication, settings.public_url)
     routes = routes_of(asking, feed, rights, health, signing_in)
     uses = Uses(client, clock, signer)
-    bus_door = BusDoor(client, clock, signer, limiter, rights, uses)
+    auditor = Auditor(client, signer, clock, "edge")
+    bus_door = BusDoor(client, clock, signer, limiter, rights, uses, auditor)
     followed = follower(authentication, tokens, rights)
 
     def heard(name: str, body: bytes) -> None:
@@ -184,7 +185,6 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
     feed.on_events_of("credentials", lambda *_: bus_door.forget())
     front = Front(routes, authentication, limiter, rights, uses, clock, health)
     health.probes["grants"] = rights.ready
-    auditor = Auditor(client, signer, clock, "edge")
     notes = Notes(auditor, clock)
     journal = Journal(notes, enabled=settings.log_level in ("debug", "info"))
 
@@ -276,6 +276,7 @@ async def start(settings: Settings, health: Health) -> Running:
     server = server_of(edge.app, settings)
     server.task = asyncio.create_task(server.serve())
     edge.auditor.start()
+    settings.tell_reads(edge.auditor.secret)
     health.probes["listening"] = server.listening
     background = [
         await edge.rights.follow(),

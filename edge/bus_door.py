@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from bus import envelope, subjects, telemetry
+from bus.audit import Auditor, refused
 from bus.broker import Workers
 from bus.client import Answer, Ask, Client
 from bus.clock import Clock
@@ -57,8 +58,10 @@ class BusDoor:
         limiter: Limiter,
         rights: Rights,
         uses: Uses,
+        auditor: Auditor,
     ) -> None:
         self._client, self._clock, self._signer, self._limiter = client, clock, signer, limiter
+        self._auditor = auditor
         self._rights, self._uses = rights, uses
         self._open = {o.name: o for o in catalogue.operations() if o.route and not o.public}
         self._known: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
@@ -108,7 +111,9 @@ class BusDoor:
         if operation is None:
             raise NotFound("There is no such operation.", operation=name)
         if self._rights.reach(principal, operation.may).nothing:
-            raise Denied(permission=operation.may)
+            denied = Denied(permission=operation.may)
+            self._auditor.entry(refused(operation, denied, principal, self._clock.now(), None))
+            raise denied
         check(operation, message.data)
         ask = self._how(principal, operation, message.headers or {}, credential_id)
         return await self._client.ask_raw(operation, message.data or b"{}", ask)

@@ -26,7 +26,7 @@ POLICY = sha256(repr(sorted(MATRIX.items())).encode()).hexdigest()[:12]
 """Which table of permissions a decision was made by."""
 
 Decision = Literal["allow", "deny"]
-Door = Literal["http", "socket", "bus", "event"]
+Door = Literal["http", "socket", "bus", "event", "process"]
 Words = Annotated[str, StringConstraints(max_length=TEXT_MAX)]
 Path = Annotated[str, StringConstraints(max_length=PATH_MAX)]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

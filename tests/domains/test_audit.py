@@ -14,6 +14,7 @@ from bus.audit import Auditor
 from bus.clock import Clock
 from bus.credentials import Signer
 from bus.lifecycle import secrets_folder
+from bus.secrets import SecretRead
 from bus.service import own_context
 from handlers.audit import reactions, service
 from schemas import agents, audit
@@ -316,3 +317,15 @@ async def test_old_days_of_the_request_log_are_dropped_as_a_whole(platform, ask_
 
     assert [row["at"].date() for row in rows] == [datetime.now(UTC).date()]
     assert partitions == []
+
+
+async def test_a_secret_that_a_process_reads_is_noted_by_its_name_alone(platform, ask, auditor):
+    auditor.secret(SecretRead("postgres_url", "files", datetime.now(UTC)))
+
+    async def there():
+        return (await ask(audit.entries, ListEntries(action="secret"))).items
+
+    [entry] = await eventually(there)
+    assert (entry.actor, entry.resource_id, entry.details) == (
+        "edge", "postgres_url", {"provider": "files"},
+    )  # fmt: skip
