@@ -138,6 +138,7 @@ def test_the_key_file_is_made_once_and_is_private(tmp_path: Path) -> None:
         KEYS.text() + "not base64!\n",
         "\n".join(reversed(KEYS.text().splitlines())),
     ],
+    ids=["empty", "short hashes", "no hashes", "no master", "short", "no base64", "reversed"],
 )
 def test_a_bad_key_file_is_refused(text: str) -> None:
     with pytest.raises(BadMasterKeys):

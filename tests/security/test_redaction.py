@@ -48,7 +48,7 @@ PLAIN = [
 ]
 
 
-@pytest.mark.parametrize(("told", "secret"), TOLD)
+@pytest.mark.parametrize(("told", "secret"), TOLD, ids=range(len(TOLD)))
 def test_a_secret_is_cut_out_of_any_text(told, secret):
     for around in (told, f"before {told} after", f"'{told}'", f"\n{told}\n"):
         cut = redaction.text(around)
