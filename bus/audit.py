@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 from prometheus_client import Counter
 
-from bus import telemetry
+from bus import redaction, telemetry
 from bus.client import Ask, Client
 from bus.clock import Clock
 from bus.credentials import Signer
@@ -37,11 +37,6 @@ RETRY_S, RETRY_S_MAX = 0.5, 5.0
 FLUSH_S = 3.0
 UNFIT = (Malformed, TooLarge, KeyReused)
 
-CREDENTIAL = re.compile(
-    r"(s[a-z]_[0-9a-z]{1,16}_)[A-Za-z0-9_-]+"  # our keys; their first part is public
-    r"|(eyJ)[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,2}"  # tokens
-    r"|(S[AUONC])[A-Z2-7]{56}"  # seeds of bus credentials
-)
 UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa1-\u1fff\u2c00-\ud7ff\uf900-\ufffd]")
 
 dropped_total = Counter(
@@ -202,12 +197,7 @@ def refused(
 
 def plain(text: str, most: int = TEXT_MAX) -> str:
     """Text from outside as the log keeps it: in one line, cut, and without what looks secret."""
-    return CREDENTIAL.sub(blotted, UNPRINTABLE.sub("?", text[: 4 * most]))[:most]
-
-
-def blotted(found: "re.Match[str]") -> str:
-    """The public beginning of a credential."""
-    return f"{next(filter(None, found.groups()))}[redacted]"
+    return redaction.text(UNPRINTABLE.sub("?", text[: 4 * most]))[:most]
 
 
 def taken(queue: deque[Any], most: int) -> list[Any]:

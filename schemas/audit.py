@@ -2,10 +2,12 @@
 
 from datetime import datetime
 from hashlib import sha256
+from types import ModuleType
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from schemas import credentials
 from schemas.contract import Event, Json, Listing, Operation, Page, Reaction, Schema
 from schemas.identity import (
     clients,
@@ -151,14 +153,21 @@ verify = Operation(
     timeout_s=120, workers=1,
 )  # fmt: skip
 
-on_identity = Reaction(
-    "audit-note-identity",
-    tuple(
+
+def events_of(*modules: ModuleType) -> tuple[type[Event], ...]:
+    """Every event that these modules declare."""
+    return tuple(
         value
-        for module in (users, keys, sessions, grants, signing, principals, clients, external)
+        for module in modules
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, Event)
         and value.__module__ == module.__name__
-    ),
+    )
+
+
+on_identity = Reaction(
+    "audit-note-identity",
+    events_of(users, keys, sessions, grants, signing, principals, clients, external),
 )
+on_credentials = Reaction("audit-note-credentials", events_of(credentials))

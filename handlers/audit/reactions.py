@@ -13,6 +13,7 @@ DAYS_AHEAD = (0, 1, 2)
 
 
 @service.reacts_to(audit.on_identity)
+@service.reacts_to(audit.on_credentials)
 async def note_identity(event: Event, ctx: Context) -> None:
     """Who did it to whom. The entity itself stays in the event log."""
     noted = Noted(

@@ -29,7 +29,7 @@ WORDS = tuple(f"{payload}{MARK}" for payload in PAYLOADS)
 AT_ONCE = 16
 ID = "00000000-0000-7000-8000-000000000000"
 OURS = re.compile(
-    r"(req|evt|job|live|dead|tool)\.[a-z-]+(\.[A-Za-z0-9_-]+)*|_INBOX\.[A-Za-z0-9_.]+"
+    r"(req|evt|job|live|dead|tool)\.[a-z-]+(\.[A-Za-z0-9_-]+)*|_INBOX\.[A-Za-z0-9_.-]+"
     r"|\$(JS\.(API|ACK|EVENT)|SRV|O|SYS|KV)\.[A-Za-z0-9_.\-=>*]+"
 )
 GIVEN: dict[str, dict[str, Any]] = {
