@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 BARS = {
     "everything": (80.0, "*"),
     "bus/": (90.0, "bus/*"),
-    "rules": (90.0, "handlers/*/rules.py"),
+    "rules": (90.0, "handlers/*/rules*"),
 }
 
 

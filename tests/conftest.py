@@ -10,6 +10,7 @@ import nats
 import pytest
 from alembic import command
 from alembic.config import Config
+from argon2 import PasswordHasher
 
 from bus import lifecycle, passwords, process, telemetry, topology
 from bus.client import Ask, Client
@@ -21,6 +22,7 @@ from bus.lifecycle import Health
 from bus.settings import Settings
 from handlers import DOMAINS
 from handlers.__main__ import load_service
+from handlers.identity import passwords as hashing
 from schemas import catalogue
 from schemas.contract import Operation, Schema
 from schemas.principal import ANONYMOUS, Principal, Role
@@ -30,6 +32,17 @@ from tests.servers import Nats, Stack
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "portal_template"
 RUNTIME_PASSWORD = "of-this-session"  # pragma: allowlist secret
+
+
+USUAL_COST = hashing._hasher
+hashing._hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+
+
+@pytest.fixture
+def costly_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash as the product does: most tests only need a password, not what guessing one costs."""
+    monkeypatch.setattr(hashing, "_hasher", USUAL_COST)
+    monkeypatch.setattr(hashing, "_nobodys", [])
 
 
 telemetry.set_up(Settings(log_level="error"), "test")

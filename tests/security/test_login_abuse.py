@@ -98,9 +98,11 @@ async def test_an_unknown_login_is_answered_as_a_known_one(world: World, person:
     assert seen[0] == seen[1]
 
 
-async def test_an_unknown_login_takes_as_long_as_a_known_one(world: World, person: Person) -> None:
+async def test_an_unknown_login_takes_as_long_as_a_known_one(
+    costly_passwords: None, world: World
+) -> None:
     """Interleaved, so that load falls on both; 20 % of what one password costs is allowed."""
-    asking = world.admin.as_nobody
+    asking, person = world.admin.as_nobody, await world.person("viewer")
     took: dict[str, list[float]] = {"known": [], "unknown": []}
     for number in range(PAIRS):
         for kind, login in (("known", person.user.login), ("unknown", f"unknown{number}")):
