@@ -21,6 +21,7 @@ import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
 import asyncpg
 
@@ -204,6 +205,15 @@ class Postgres:
         finally:
             await connection.close(timeout=PROBE_S_MAX)
 
+    def _inside(self, url: str) -> str:
+        """The same by the private socket, where the port is a door that may open later."""
+        if not self._tls:
+            return url
+        parts = urlsplit(url)
+        who = parts.netloc.rpartition("@")[0]
+        way = urlencode({"host": str(self.door.parent), "port": self._port})
+        return parts._replace(netloc=f"{who}@", query=way).geturl()
+
     async def _names(self, database: str, statement: str) -> set[str]:
         names = await self._ask(database, statement)
         return set(names) if isinstance(names, list) else set()
@@ -217,7 +227,9 @@ class Postgres:
         verb = "ALTER" if {BEFORE, OWNER} & there else "CREATE"
         await self._ask(SUPERUSER, f"{verb} ROLE {OWNER} {may}")
         await asyncio.to_thread(
-            passwords.give, self.url(SUPERUSER, SUPERUSER), self.url(database=SUPERUSER)
+            passwords.give,
+            self._inside(self.url(SUPERUSER, SUPERUSER)),
+            self._inside(self.url(database=SUPERUSER)),
         )
         await self._extend(TEMPLATE)
         if DATABASE not in await self._names(SUPERUSER, DATABASES):

@@ -22,7 +22,7 @@ PAGE_MAX = 200
 
 async def run(arguments: argparse.Namespace) -> int:
     """Ask, show, and say whether it is well."""
-    operation: Operation[Any, Any] = arguments.operation
+    operation: Operation[Any, Any] = arguments.OPERATION
     given = vars(arguments)
     fields.ask_for_secrets(operation, given)
     body = fields.body_of(operation, given)

@@ -161,7 +161,7 @@ def add_derived(verbs: Any, operation: "Operation[Any, Any]", *, filled: bool) -
             parser.add_argument(
                 "--at-most", dest="AT_MOST", type=int, metavar="N", help="no more than N, any pages"
             )
-    parser.set_defaults(does="edge.cli.derived:run", does_async=True, operation=operation)
+    parser.set_defaults(does="edge.cli.derived:run", does_async=True, OPERATION=operation)
 
 
 def long_help(operation: "Operation[Any, Any]") -> str:

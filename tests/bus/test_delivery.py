@@ -2,6 +2,7 @@
 
 import asyncio
 
+import asyncpg
 import nats
 import pytest
 
@@ -90,9 +91,9 @@ async def test_nothing_is_lost_when_the_bus_is_killed(platform, ask, bus_server,
     assert (await ask(events.verify, VerifyEvents())).ok
 
 
-async def test_the_log_refuses_to_be_changed(platform, ask):
+async def test_the_log_refuses_to_be_changed(platform, ask, database_url):
     await ask(agents.create, create_agent())
-    connection = await platform.database.connect()
+    connection = await asyncpg.connect(database_url)
     for statement in (
         "UPDATE mcp_documents.events SET type = 'x'",
         "DELETE FROM mcp_documents.events",
@@ -116,12 +117,10 @@ async def test_a_row_changed_behind_the_log_is_found(platform, ask):
     assert (verdict.ok, bad.entity, bad.different) == (False, "agent", (agent.id,))
 
 
-async def test_an_event_changed_by_a_superuser_breaks_the_hash_chain(
-    platform, ask, stack, settings
-):
+async def test_an_event_changed_by_a_superuser_breaks_the_hash_chain(platform, ask, database_url):
     agent = await ask(agents.create, create_agent())
-    connection = await platform.database.connect()
-    await connection.execute("ALTER TABLE mcp_documents.events DISABLE TRIGGER ALL")
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("ALTER TABLE mcp_documents.events DISABLE TRIGGER USER")
     await connection.execute(
         "UPDATE mcp_documents.events SET payload = replace(payload::text, 'idle', 'busy')::json"
         " WHERE aggregate_id = $1",

@@ -53,7 +53,7 @@ def test_no_command_stands_twice_and_no_own_command_hides_a_domain() -> None:
 def test_no_field_has_the_name_of_an_option_of_every_command(
     operation: Operation[Any, Any],
 ) -> None:
-    taken = {"json", "does", "does_async", "operation", "KEY", "ALL", "AT_MOST", "FILE", "help"}
+    taken = {"json", "does", "does_async", "OPERATION", "KEY", "ALL", "AT_MOST", "FILE", "help"}
     assert not taken & {slot.key for slot in fields.slots_of(operation.request)}
 
 

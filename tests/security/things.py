@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from schemas import agents, documents, goals, tools
 from schemas.agents import Brief, CreateAgent, StartRun, ToolStep
 from schemas.documents import ReprocessDocument, WriteArtifact
+from schemas.identity.clients import RegisterClient, register_client
 from schemas.identity.keys import IssueKey, issue_key
 from schemas.tools import RegisterTool
 from tests.conftest import look
@@ -87,6 +88,14 @@ async def bus_credential(world: World, owner: Person) -> str:
     return str(rows[0]["id"])
 
 
+async def client(world: World, owner: Person) -> str:
+    """An OAuth client that nobody uses."""
+    command = RegisterClient(
+        name="thing", redirect_uris=("https://thing.example/back",), scopes=("agents:read",)
+    )
+    return str((await world.as_owner(owner)(register_client, command)).client.id)
+
+
 async def user(_: World, owner: Person) -> str:
     """A user is his own."""
     return owner.user.id
@@ -94,6 +103,7 @@ async def user(_: World, owner: Person) -> str:
 
 MAKERS: dict[str, Maker] = {
     "agents": agent, "runs": run, "goals": goal, "documents": document, "jobs": job,
-    "tools": tool, "bus-credentials": bus_credential, "api-keys": api_key, "sessions": session, "users": user,
+    "tools": tool, "bus-credentials": bus_credential, "api-keys": api_key, "sessions": session,
+    "users": user, "clients": client,
 }  # fmt: skip
 """First part of the path -> how one is made."""
