@@ -88,6 +88,10 @@ Perform = Callable[[Any, Context], Awaitable[Schema | None]]
 GiveUp = Callable[[Any, Context, Problem], Awaitable[None]]
 
 
+class Unreadable(Exception):
+    """The message is of no form that its reaction knows, and never will be."""
+
+
 class AlreadyDone(Exception):
     """The event's effect was committed before; only the acknowledgement was lost."""
 
@@ -162,8 +166,11 @@ class Follower:
 
     async def _react(self, message: Msg, message_id: str) -> None:
         headers = message.headers or {}
-        kind = self.reaction.event_named(headers.get("ce-type", ""))
-        event = kind.model_validate_json(message.data, extra="ignore")
+        try:
+            kind = self.reaction.event_named(headers.get("ce-type", ""))
+            event = kind.model_validate_json(message.data, extra="ignore")
+        except (KeyError, ValidationError) as odd:
+            raise Unreadable(f"{type(odd).__name__}: {odd}") from odd
         origin = Origin(
             actor=headers.get("ce-actor", self._domain),
             roles=("admin",),
@@ -191,7 +198,7 @@ class Follower:
         if isinstance(failure, BACK_OFF_FOR):
             await nak(message, WAIT_FOR_SERVERS_S)
             return "waiting"
-        poison = isinstance(failure, ValidationError)
+        poison = isinstance(failure, Unreadable)
         telemetry.log().warning(
             "reaction failed", durable=self.reaction.durable, id=message_id, exc_info=failure
         )
