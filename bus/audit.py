@@ -20,10 +20,9 @@ import orjson
 from prometheus_client import Counter
 
 from bus import redaction, telemetry
-from bus.client import Ask, Client
+from bus.client import Client, for_itself
 from bus.clock import Clock
 from bus.credentials import Signer
-from bus.envelope import Origin
 from bus.secrets import SecretRead
 from schemas import audit
 from schemas.audit import BATCH_MAX, POLICY, TEXT_MAX
@@ -144,8 +143,7 @@ class Auditor:
         Raises:
             Problem: It may have been or not; ask again under the same key.
         """
-        origin = Origin(actor=self._principal.id, request_id=batch.key)
-        ask = Ask(self._signer.sign(self._principal), origin, key=batch.key)
+        ask = for_itself(self._principal, self._signer, self._clock, batch.key)
         try:
             await self._client.ask_raw(audit.record, batch.body, ask)
         except UNFIT as refused:  # asking again would be refused again, and hold up all the others

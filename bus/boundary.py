@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
-import orjson
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from bus import audit, envelope, faults, recording, spans, subjects, telemetry
+from bus.client import refusal
 from bus.context import Boundary, Context, Platform
 from bus.credentials import Verifier
 from bus.database import Transaction
@@ -303,9 +303,7 @@ class Endpoint:
         return once
 
     def _refuse(self, problem: Problem) -> tuple[bytes, dict[str, str]]:
-        body = problem.body(self._platform.clock.now())
-        headers = {envelope.ERROR: problem.code, envelope.ERROR_CODE: str(problem.status)}
-        return orjson.dumps(body, default=str), headers
+        return refusal(problem, self._platform.clock.now())
 
     def _log_failure(self, broken: Exception, message: Msg, trace_parent: str) -> None:
         telemetry.log().error(

@@ -9,6 +9,7 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 import orjson
@@ -26,8 +27,10 @@ from nats.errors import Error as NatsError
 from bus import envelope
 from bus.breaker import Breaker
 from bus.clock import Clock
+from bus.credentials import Signer
 from bus.envelope import Origin
 from schemas.contract import Operation, Problem, Schema
+from schemas.principal import Principal
 from schemas.problems import BreakerOpen, Internal, TimedOut, TooLarge, Unavailable
 
 TRIES = 3
@@ -62,6 +65,11 @@ class Ask:
     deadline_ms: int | None = None
     key: str | None = None
     stream_id: str | None = None
+
+
+def for_itself(principal: Principal, signer: Signer, clock: Clock, key: str | None = None) -> Ask:
+    """How a process of the platform asks on nobody's behalf but its own."""
+    return Ask(signer.sign(principal), Origin(principal.id, key or clock.new_id()), key=key)
 
 
 class Client:
@@ -168,6 +176,12 @@ def read(message: Msg) -> Answer:
     return Answer(
         message.data, headers.get(envelope.VERSION), headers.get(envelope.REPLAYED) == "1"
     )
+
+
+def refusal(problem: Problem, at: datetime) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of an error reply: what `problem_in` reads."""
+    headers = {envelope.ERROR: problem.code, envelope.ERROR_CODE: str(problem.status)}
+    return orjson.dumps(problem.body(at), default=str), headers
 
 
 def problem_in(code: str, body: bytes) -> Problem:

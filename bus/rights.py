@@ -12,10 +12,9 @@ from nats.aio.msg import Msg
 
 from bus import telemetry
 from bus.background import forever
-from bus.client import Ask, Client, headers_of, read, request
+from bus.client import Client, for_itself, headers_of, read, request
 from bus.clock import Clock
 from bus.credentials import Signer
-from bus.envelope import Origin
 from schemas.contract import KNOWN, Problem
 from schemas.identity import principals
 from schemas.identity.grants import GrantGiven, GrantWithdrawn
@@ -47,7 +46,7 @@ class Rights:
         Raises:
             Unavailable: Not yet.
         """
-        assert self.policy
+        _ = self.policy
 
     @property
     def policy(self) -> Policy:
@@ -127,8 +126,7 @@ class Rights:
 
     async def _page(self, command: ListRules) -> Rules:
         """Ask once, past the circuit breaker: what waits for identity must notice it at once."""
-        origin = Origin(self._principal.id, self._clock.new_id())
-        ask = Ask(self._signer.sign(self._principal), origin)
+        ask = for_itself(self._principal, self._signer, self._clock)
         headers = headers_of(ask, self._clock.unix_ms() + int(ASK_S * 1000))
         body = command.model_dump_json().encode()
         connection, subject = self._client.connection, principals.rules.subject

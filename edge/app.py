@@ -175,13 +175,7 @@ def compose(settings: Settings, connection: Connection, signer: Signer, health: 
     uses = Uses(client, clock, signer)
     auditor = Auditor(client, signer, clock, "edge")
     bus_door = BusDoor(client, clock, signer, limiter, rights, uses, auditor)
-    followed = follower(authentication, tokens, rights)
-
-    def heard(name: str, body: bytes) -> None:
-        followed(name, body)
-        bus_door.forget()
-
-    feed.on_events_of("identity", heard)
+    feed.on_events_of("identity", follower(authentication, tokens, rights, bus_door))
     feed.on_events_of("credentials", lambda *_: bus_door.forget())
     front = Front(routes, authentication, limiter, rights, uses, clock, health)
     health.probes["grants"] = rights.ready
@@ -265,6 +259,7 @@ class Running:
             await self.server.end()
         finally:
             edge.journal.write()
+            await edge.uses.report()
             await edge.auditor.close()
             await hang_up(edge.connection)
             await edge.counted.close()

@@ -3,10 +3,8 @@
 import re
 from typing import Any
 
-import orjson
-
 from bus import telemetry
-from bus.client import Answer, Ask, Client, headers_of, request
+from bus.client import Answer, Ask, Client, for_itself, headers_of, request
 from bus.clock import Clock
 from bus.credentials import Signer
 from bus.envelope import Origin
@@ -14,7 +12,7 @@ from edge.exchange import Call
 from edge.limits import Limiter
 from schemas.contract import Operation
 from schemas.identity import principals
-from schemas.principal import Principal
+from schemas.principal import EDGE
 from schemas.problems import Malformed
 
 TRACE_PARENT = b"traceparent"
@@ -37,10 +35,8 @@ class Asking:
         Raises:
             Problem: Nobody answers.
         """
-        principal = Principal(id="edge", kind="service")
-        origin = Origin(principal.id, self.clock.new_id())
         deadline_ms = self.clock.unix_ms() + 1000
-        headers = headers_of(Ask(self._signer.sign(principal), origin), deadline_ms)
+        headers = headers_of(for_itself(EDGE, self._signer, self.clock), deadline_ms)
         await request(self.client.connection, principals.me.subject, b"{}", headers, 1.0)
 
     async def ask(
@@ -53,18 +49,14 @@ class Asking:
         """Ask; the answer is not parsed. A guess at a secret is counted first, or not asked.
 
         Raises:
-            TooManyRequests: The address or the account has guessed too often.
+            TooManyRequests: The address has guessed too often.
             DependencyDown: Guesses cannot be counted.
             Problem: What the operation answers.
         """
         how = self.how(call, operation, stream_id)
-        if not operation.guesses:
-            return await self.client.ask_raw(operation, body, how)
-        account = orjson.loads(body).get("login") or call.principal.id
-        await self._limiter.admit_login(call.exchange.address, account)
-        answer = await self.client.ask_raw(operation, body, how)
-        await self._limiter.forgive_login(account)
-        return answer
+        if operation.guesses:
+            await self._limiter.admit_guess(call.exchange.address)
+        return await self.client.ask_raw(operation, body, how)
 
     def how(self, call: Call, operation: Operation[Any, Any], stream_id: str | None) -> Ask:
         """On whose behalf, until when, under which key.
@@ -79,9 +71,7 @@ class Asking:
             request_id=exchange.request_id,
             trace_parent=telemetry.child_of({"traceparent": traceparent} if traceparent else None),
         )
-        key = exchange.header(b"idempotency-key")
-        if key is not None and not _KEY.fullmatch(key):
-            raise Malformed("An Idempotency-Key has 1 to 200 visible ASCII characters.")
+        key = checked_key(exchange.header(b"idempotency-key"))
         return Ask(
             self._signer.sign(principal), origin, self._deadline_ms(call, operation),
             key if operation.idempotent else None, stream_id,
@@ -95,3 +85,14 @@ class Asking:
                 raise Malformed("X-Timeout-Ms is a whole number of milliseconds.")
             limit_ms = min(limit_ms, int(text))
         return self.clock.unix_ms() + limit_ms
+
+
+def checked_key(key: str | None) -> str | None:
+    """An idempotency key as a client may choose it.
+
+    Raises:
+        Malformed: It is empty, too long, or not of visible ASCII characters.
+    """
+    if key is not None and not _KEY.fullmatch(key):
+        raise Malformed("An Idempotency-Key has 1 to 200 visible ASCII characters.")
+    return key

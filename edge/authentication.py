@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bus import telemetry
-from bus.client import Ask, Client
+from bus.client import Client, for_itself
 from bus.clock import Clock
 from bus.credentials import Signer, hash_secret, read_credential
-from bus.envelope import Origin
 from edge.accesstokens import AccessTokens
 from edge.exchange import Exchange
 from edge.limits import Limiter
@@ -26,7 +25,7 @@ from edge.showing import Shown, require_own_site, shown
 from schemas.contract import Operation, Problem, Schema
 from schemas.identity import principals
 from schemas.identity.principals import Resolved, ResolveKey, ResolveSession, ResolveToken
-from schemas.principal import Principal
+from schemas.principal import EDGE, Principal
 from schemas.problems import Expired, Forged, TooManyRequests, Unauthenticated
 
 KNOWN_S = 30.0
@@ -34,7 +33,6 @@ REFUSED_S = 5.0
 ASK_AGAIN_S = 1.0
 CACHE_MAX = 4096
 BLOCKED_MAX = 4096
-EDGE = Principal(id="edge", kind="service")
 REFUSALS = (Unauthenticated, Expired, Forged)
 
 
@@ -184,7 +182,7 @@ class Authentication:
         return resolved, left_s
 
     async def _ask(self, operation: Operation[Any, Resolved], command: Schema) -> Resolved:
-        ask = Ask(self._signer.sign(EDGE), Origin(EDGE.id, self._clock.new_id()))
+        ask = for_itself(EDGE, self._signer, self._clock)
         return await self._client.ask(operation, command, ask)
 
     def _remember(self, digest: bytes, principal: Principal | None, life_s: float) -> None:

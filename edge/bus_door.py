@@ -23,18 +23,18 @@ from nats.errors import Error as NatsError
 from bus import envelope, subjects, telemetry
 from bus.audit import Auditor, refused
 from bus.broker import Workers
-from bus.client import Answer, Ask, Client
+from bus.client import Answer, Ask, Client, for_itself, refusal
 from bus.clock import Clock
 from bus.credentials import Signer
 from bus.envelope import Origin
 from bus.rights import Rights
-from edge.authentication import EDGE
+from edge.asking import checked_key
 from edge.limits import Limiter
 from edge.uses import Uses
 from schemas import catalogue, credentials
-from schemas.contract import Operation, Problem
+from schemas.contract import ID, Operation, Problem
 from schemas.credentials import ResolveCredential
-from schemas.principal import Principal
+from schemas.principal import EDGE, Principal
 from schemas.problems import Denied, Internal, Malformed, NotFound, TooLarge
 
 SUBJECT = "api.*.*.*"
@@ -43,8 +43,6 @@ WORKERS = 256
 KNOWN_S = 30.0
 DRAIN_S = 5.0
 CACHE_MAX = 4096
-KEY = re.compile(r"[\x21-\x7e]{1,200}")
-ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class BusDoor:
@@ -123,13 +121,11 @@ class BusDoor:
         until, principal = self._known.get(credential_id, (0.0, EDGE))
         if until > time.monotonic():
             return principal
-        if not ID.fullmatch(credential_id):
+        if not re.fullmatch(ID, credential_id):
             raise NotFound("There is no such credential.")
-        origin, epoch = Origin(actor=EDGE.id, request_id=self._clock.new_id()), self._epoch
-        command = ResolveCredential(id=credential_id)
-        found = await self._client.ask(
-            credentials.resolve, command, Ask(self._signer.sign(EDGE), origin)
-        )
+        epoch, command = self._epoch, ResolveCredential(id=credential_id)
+        ask = for_itself(EDGE, self._signer, self._clock)
+        found = await self._client.ask(credentials.resolve, command, ask)
         life_s = KNOWN_S
         if found.until is not None:
             life_s = min(KNOWN_S, (found.until - self._clock.now()).total_seconds())
@@ -155,11 +151,12 @@ class BusDoor:
             request_id=self._clock.new_id(),
             trace_parent=telemetry.child_of(given),
         )
-        key, stream_id = given.get(envelope.IDEMPOTENCY_KEY), given.get(envelope.STREAM_ID)
+        key, stream_id = (
+            checked_key(given.get(envelope.IDEMPOTENCY_KEY)),
+            given.get(envelope.STREAM_ID),
+        )
         if stream_id is not None and not stream_id.startswith(f"{credential_id}-"):
             raise Malformed("The id of a stream begins with the credential's own id and '-'.")
-        if key is not None and not KEY.fullmatch(key):
-            raise Malformed("An idempotency key has 1 to 200 visible ASCII characters.")
         return Ask(
             self._signer.sign(principal), origin,
             key=key if operation.idempotent else None,
@@ -167,8 +164,7 @@ class BusDoor:
         )  # fmt: skip
 
     def _refusal(self, problem: Problem) -> tuple[bytes, dict[str, str]]:
-        body = orjson.dumps(problem.body(self._clock.now()), default=str)
-        return body, {envelope.ERROR: problem.code, envelope.ERROR_CODE: str(problem.status)}
+        return refusal(problem, self._clock.now())
 
 
 def check(operation: Operation[Any, Any], body: bytes) -> None:

@@ -7,6 +7,7 @@ import orjson
 from bus.rights import Rights
 from edge.accesstokens import AccessTokens
 from edge.authentication import Authentication
+from edge.bus_door import BusDoor
 from schemas.identity.keys import KeyRevoked, KeyRotated
 from schemas.identity.sessions import SessionEnded
 from schemas.identity.signing import SigningKeyPublished, SigningKeyRetired
@@ -22,7 +23,7 @@ OWNERS = {
 
 
 def follower(
-    authentication: Authentication, tokens: AccessTokens, rights: Rights
+    authentication: Authentication, tokens: AccessTokens, rights: Rights, bus_door: BusDoor
 ) -> Callable[[str, bytes], None]:
     """What to call at each event of identity, with its type and body."""
     rights.on_change(authentication.tell_changed)
@@ -36,5 +37,6 @@ def follower(
         elif name in OWNERS:
             entity, field = OWNERS[name]
             authentication.forget(orjson.loads(body)[entity][field])
+            bus_door.forget()
 
     return heard

@@ -23,10 +23,11 @@ from redis.exceptions import RedisError
 from bus import telemetry
 from edge.answers import rate_headers
 from edge.exchange import RawHeaders
-from edge.guessing import MINUTE_US, Guesses
 from schemas.principal import Principal
-from schemas.problems import TooManyRequests
+from schemas.problems import DependencyDown, TooManyRequests
 
+MINUTE_US = 60_000_000
+GUESSES_PER_MINUTE = 10
 ANONYMOUS_PER_MINUTE = 100
 ANONYMOUS_TOTAL_PER_MINUTE = 1000
 INTERACTIVE_PER_MINUTE = 100
@@ -38,6 +39,7 @@ LEASE_S = 0.1
 BATCH_MAX = 500
 REDIS_TIMEOUT_S = 0.5
 REDIS_RETRY_S = 2.0
+UNCOUNTED = (RedisError, OSError, TimeoutError)
 
 # KEYS: the distinct keys of a batch. ARGV: now; then for each check the number of its dimensions
 # and how many requests it is for; and for each dimension the index of its key, its interval and
@@ -192,7 +194,7 @@ class Limiter:
         processes: int = 1,
         interactive_per_minute: int = INTERACTIVE_PER_MINUTE,
     ) -> None:
-        self._counted, self._guesses = counted, Guesses(counted.redis)
+        self._counted = counted
         self._service_per_minute = service_per_minute
         self._interactive_per_minute = interactive_per_minute
         self._processes = processes
@@ -218,29 +220,24 @@ class Limiter:
             raise too_many(dimensions[verdict.refused], verdict)
         return headers(dimensions[verdict.tightest], verdict.left)
 
-    async def admit_login(self, address: str, account: str) -> None:
-        """Use up one attempt to guess the account's password; to be asked before it is checked.
+    async def admit_guess(self, address: str) -> None:
+        """Use up one of the address's guesses at a password or a token of a person.
+
+        Identity counts the failures of an account. Other limits fall back to counting in the
+        process, this one not: where nobody can count, nobody gets in.
 
         Raises:
-            TooManyRequests: The address or the account has none left; the details name which.
-            DependencyDown: Attempts cannot be counted, so none is allowed.
+            TooManyRequests: The address has none left.
+            DependencyDown: Guesses cannot be counted, so none is allowed.
         """
-        now_us = time.time_ns() // 1000
-        refused = await self._guesses.attempt(network_of(address), account, now_us)
-        if refused is not None:
-            raise TooManyRequests(
-                limit=refused.limit,
-                per_minute=refused.per_minute,
-                retry_after_s=round(refused.wait_us / 1e6, 3),
-            )
-
-    async def forgive_login(self, account: str) -> None:
-        """Forget the account's attempts and its lock: its password was right, or an admin asks.
-
-        Raises:
-            DependencyDown: Redis does not answer.
-        """
-        await self._guesses.forgive(account)
+        place = f"rate:guess:{network_of(address)}"
+        guesses = Dimension("guesses-address", place, GUESSES_PER_MINUTE)
+        try:
+            [verdict] = await self._counted.check([((guesses,), 1)], time.time_ns() // 1000)
+        except UNCOUNTED as away:
+            raise DependencyDown("Sign-in is closed: attempts cannot be counted now.") from away
+        if verdict.refused is not None:
+            raise too_many(guesses, verdict)
 
     async def _spend(self, dimension: Dimension) -> int:
         """Spend one of a lease, renewing it if need be; returns what is left of the limit."""
@@ -304,7 +301,7 @@ class Limiter:
         if time.monotonic() >= self._away_until:
             try:
                 return await self._counted.check(checks, now_us)
-            except (RedisError, OSError, TimeoutError) as away:
+            except UNCOUNTED as away:
                 self._away_until = time.monotonic() + REDIS_RETRY_S
                 telemetry.log().warning("rate limits are counted locally", error=str(away))
         return [self._local.check(self._shared(of), now_us, count) for of, count in checks]

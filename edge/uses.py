@@ -1,22 +1,23 @@
 """How often API keys are used: counted here, added up by identity every few seconds."""
 
 from bus import telemetry
-from bus.client import Ask, Client
+from bus.client import Client, for_itself
 from bus.clock import Clock
 from bus.credentials import Signer
-from bus.envelope import Origin
 from schemas.contract import Problem
 from schemas.identity import keys
 from schemas.identity.keys import CountUses
-from schemas.principal import Principal
+from schemas.principal import EDGE, Principal
 
 REPORT_S = 5.0
 KEYS_MAX = 1000
-EDGE = Principal(id="edge", kind="service")
 
 
 class Uses:
-    """Counts of one edge process that were not reported yet; a crash loses some seconds' worth."""
+    """Counts of one edge process that were not reported yet.
+
+    A crash loses some seconds' worth; a report whose answer is lost is counted again.
+    """
 
     def __init__(self, client: Client, clock: Clock, signer: Signer) -> None:
         self._client, self._clock, self._signer = client, clock, signer
@@ -46,7 +47,7 @@ class Uses:
             keys.Uses(key_id=credential.removeprefix("key/"), count=count, last_at=at)
             for credential, count in counts.items()
         )
-        ask = Ask(self._signer.sign(EDGE), Origin(EDGE.id, self._clock.new_id()))
+        ask = for_itself(EDGE, self._signer, self._clock)
         await self._client.ask(keys.count_uses, CountUses(items=items), ask)
 
 

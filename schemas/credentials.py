@@ -82,7 +82,7 @@ class CredentialShown(Problem, code="ERR_129", status=409, constraint="secrets_m
     """Done before under this Idempotency-Key, and a password is shown once: make another."""
 
 
-class NoGate(Problem, code="ERR_604", status=503):
+class NoGate(Problem, code="ERR_604", status=409):
     """This installation's NATS server does not ask the platform who may connect."""
 
 

@@ -140,6 +140,8 @@ class Mandate(Schema):
         )
 
 
+EDGE = Principal(id="edge", kind="service")
+"""An edge process that asks for itself, on nobody's behalf."""
 ANONYMOUS = Principal(id="anonymous", kind="anonymous")
 """Whoever showed nothing; may call only what is declared public."""
 

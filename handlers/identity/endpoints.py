@@ -5,8 +5,8 @@ from typing import Any
 from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 
+from bus.accesstokens import AUDIENCE
 from handlers.identity.authorization import METHODS, WITH_SECRET, Client, Request, Server, Token
-from handlers.identity.tokens import AUDIENCE
 from schemas.principal import Principal
 
 SEES_ALL = "sessions:read"

@@ -328,6 +328,19 @@ async def test_a_new_password_needs_the_current_one_and_ends_other_sessions(ask)
     assert await sign_in(ask, "ada", "another password")
 
 
+async def test_guessing_the_current_password_locks_as_signing_in_does(ask):
+    user = await add(ask, "ada")
+    asking, refused = themselves(ask, user), []
+    for n in range(7):
+        guess = SetPassword(id=user.id, current=f"guess number {n}", new="another password")
+        with pytest.raises((Unauthenticated, TooManyRequests)) as caught:
+            await asking(users.set_password, guess)
+        refused.append(caught.type)
+    assert (refused[0], refused[-1]) == (Unauthenticated, TooManyRequests)
+    with pytest.raises(TooManyRequests):
+        await sign_in(ask, "ada")
+
+
 async def test_nobody_but_an_administrator_changes_roles_or_sees_other_users(ask):
     ada, ben = await add(ask, "ada"), await add(ask, "ben")
     asking = themselves(ask, ada)

@@ -8,7 +8,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from edge.accesstokens import AUDIENCE, TYPE
+from bus.accesstokens import AUDIENCE, TYPE
 from handlers.identity.signing import about
 from schemas.identity.sessions import Session
 from tests.conftest import look

@@ -209,11 +209,11 @@ async def test_a_denied_thing_is_seen_on_no_socket(world, owner) -> None:
         await give(world, f"user:{person.user.id}", "agents:read", thing, allow=False)
         await within_a_second(world, headers, f"/agents/{thing}", 404)
         await world.admin(agents.suspend, agents.SuspendAgent(id=thing))
-        last = await agent(world, owner)
-        seen = set()
-        while last not in seen:
-            seen.add((await frame_of(socket, "event"))["entity_id"])
-    assert thing not in seen
+        last, seen = await agent(world, owner), set()
+        while (last, "agents.created") not in seen:
+            frame = await frame_of(socket, "event")
+            seen.add((frame["entity_id"], frame["type"]))
+    assert (thing, "agents.moved") not in seen
 
 
 async def test_history_shows_accounts_and_sessions_only_to_who_may_read_them(world) -> None:
@@ -366,3 +366,12 @@ async def test_where_identity_is_away_at_the_start_the_answer_is_503_and_never_y
         viewer = Principal(id="x", kind="user", roles=("admin",))
         with pytest.raises(Unavailable):
             await world.as_principal(viewer)(agents.listing, agents.ListAgents())
+
+
+async def test_explain_knows_keys_whose_owner_is_no_user(world: World) -> None:
+    """The owner of the first key, and of what it makes, is called "admin"."""
+    issued = await world.admin(keys.issue_key, IssueKey(name="k"))
+    admin = await shown_by(world, await world.person("admin"))
+    query = {"permission": "agents:create", "key_id": issued.key.id}
+    answer = await world.http().get("/authz/explain", params=query, headers=admin)
+    assert answer.json()["allowed"] is True

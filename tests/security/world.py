@@ -159,7 +159,7 @@ def settings_of(stack: Stack, database: str, bus: Nats, folder: Path, **more: An
         "nats_url": bus.url, "postgres_url": database, "redis_url": stack.redis_url,
         "ollama_url": stack.ollama_url, "data": folder, "secrets": folder / "secrets",
         "log_level": "warning", "cors_origins": (OURS,),
-        "bootstrap_setup_hash": hash_secret(SETUP_TOKEN),
+        "bootstrap_setup_hash": hash_secret(SETUP_TOKEN), "interactive_per_minute": 10_000,
     }  # fmt: skip
     return Settings(**values | more)
 

@@ -6,12 +6,11 @@ from urllib.parse import urlsplit
 
 from authlib.oauth2 import OAuth2Error
 
-from bus.context import IDS, Context
+from bus.context import Context
 from bus.credentials import hash_secret
-from handlers.identity import service
+from handlers.identity import acting, service
 from handlers.identity.authorization import Client, Request, Server
 from handlers.identity.operations.oauth import issuer_of, known_client, request_at
-from handlers.identity.operations.principals import account
 from handlers.identity.rules import clients as rules
 from handlers.identity.store import clients as clients_store
 from handlers.identity.store import oauth as store
@@ -105,7 +104,7 @@ def wish(permission: str, ctx: Context) -> Wish:
 
 async def name_of(owner_id: str, ctx: Context) -> str:
     """Who has registered a client."""
-    user = await account(owner_id, ctx) if IDS.fullmatch(owner_id) else None
+    user = await acting.account(owner_id, ctx)
     return user.name if user else owner_id
 
 

@@ -13,7 +13,7 @@ from bus import credentials
 from bus.context import IDS, Context
 from bus.credentials import hash_secret, kind_of, read_credential
 from bus.database import Transaction
-from handlers.identity import service, tokens
+from handlers.identity import acting, service, tokens
 from handlers.identity.authorization import (
     METHODS,
     OK,
@@ -28,7 +28,7 @@ from handlers.identity.authorization import (
 )
 from handlers.identity.endpoints import AboutToken
 from handlers.identity.operations import sessions
-from handlers.identity.operations.principals import account, same
+from handlers.identity.operations.principals import same
 from handlers.identity.rules import sessions as rules
 from handlers.identity.store import clients as clients_store
 from handlers.identity.store import oauth as store
@@ -248,7 +248,7 @@ def token_of(session: Session, kind: str, claims: dict[str, Any] | None = None) 
 
 async def is_active(user_id: str, ctx: Context) -> bool:
     """Whether the account is still open."""
-    user = await account(user_id, ctx)
+    user = await acting.account(user_id, ctx)
     return user is not None and user.status == "active"
 
 
@@ -320,7 +320,7 @@ async def login_of(token: Token | None, ctx: Context) -> str | None:
     """Whose token it is; a client's own is nobody's."""
     if token is None or token.session.client_id == token.session.owner_id:
         return None
-    user = await account(token.session.owner_id, ctx)
+    user = await acting.account(token.session.owner_id, ctx)
     return user.login if user else None
 
 

@@ -80,11 +80,7 @@ def of_key(row: Any) -> Principal:
         id=row["owner_id"], kind="key", roles=tuple(row["roles"]), scopes=tuple(row["scopes"]),
         credential=f"key/{row['id']}",
     )  # fmt: skip
-    if row["owner_status"] is None:
-        return principal
-    if row["owner_status"] != "active":
-        raise Unauthenticated
-    return rules.narrowed(principal, tuple(row["owner_roles"]))
+    return within_owner(principal, row)
 
 
 @service.handles(principals.resolve_session)
@@ -152,7 +148,7 @@ async def of_session(session: Session, ctx: Context) -> Principal:
             raise Unauthenticated
         if session.owner_id == session.client_id:
             return of_client(row, session)
-    user = await account(session.owner_id, ctx)
+    user = await acting.account(session.owner_id, ctx)
     if user is None or user.status != "active":
         raise Unauthenticated
     return Principal(
@@ -171,17 +167,20 @@ def of_client(row: Any, session: Session) -> Principal:
         id=session.owner_id, kind="client", roles=tuple(row["roles"]), scopes=session.scopes,
         credential=f"session/{session.id}",
     )  # fmt: skip
+    return within_owner(principal, row)
+
+
+def within_owner(principal: Principal, row: Any) -> Principal:
+    """No more than the owner may, who need not be a user.
+
+    Raises:
+        Unauthenticated: The owner is a user who is disabled.
+    """
     if row["owner_status"] is None:
         return principal
     if row["owner_status"] != "active":
         raise Unauthenticated
     return rules.narrowed(principal, tuple(row["owner_roles"]))
-
-
-async def account(user_id: str, ctx: Context) -> User | None:
-    """The user of this id, if it is one."""
-    row = await ctx.database.row(users_store.GET, user_id)
-    return User.model_validate(dict(row)) if row else None
 
 
 @service.handles(principals.rules)
@@ -220,7 +219,7 @@ async def asked_about(command: Explain, ctx: Context) -> tuple[Principal, User |
         raise Denied(permission="users:read")
     if command.key_id is not None:
         key = ApiKey.model_validate(await ctx.row(keys_store.GET, command.key_id), extra="ignore")
-        owner = await account(key.owner_id, ctx)
+        owner = await acting.account(key.owner_id, ctx)
         principal = Principal(
             id=key.owner_id, kind="key", roles=key.roles, scopes=key.scopes,
             credential=f"key/{key.id}",

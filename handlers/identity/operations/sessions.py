@@ -1,10 +1,4 @@
-"""Sessions: sign in, refresh, sign out, end.
-
-A sign-in is counted as failed before the password is looked at, and forgiven when it fits: many
-guesses at once are no way around the lock.
-"""
-
-from datetime import datetime
+"""Sessions: sign in, refresh, sign out, end."""
 
 from bus import credentials
 from bus.context import Context
@@ -12,9 +6,9 @@ from bus.credentials import hash_secret, read_credential
 from bus.database import Transaction
 from handlers.identity import passwords, service, signing, tokens
 from handlers.identity.operations import ending
+from handlers.identity.operations.attempts import count_attempt
 from handlers.identity.operations.principals import same
 from handlers.identity.rules import sessions as rules
-from handlers.identity.rules import users as user_rules
 from handlers.identity.store import sessions as store
 from handlers.identity.store import users as users_store
 from schemas.contract import Page
@@ -36,36 +30,9 @@ from schemas.identity.sessions import (
     WrongPassword,
 )
 from schemas.identity.users import User
-from schemas.problems import Expired, NotFound, TooManyRequests, Unauthenticated
+from schemas.problems import Expired, NotFound, Unauthenticated
 
 FORGET_S = 3600
-
-
-async def count_attempt(login: str, ctx: Context) -> None:
-    """Count an attempt as failed until the password fits.
-
-    Raises:
-        TooManyRequests: The login is locked for a while.
-    """
-    at = ctx.now()
-    async with ctx.transaction() as tx:
-        row = await tx.row(users_store.ATTEMPT, login, at)
-        wait = user_rules.lock_after(row["failures"]) if row else None
-        if wait is not None:
-            await tx.execute(users_store.LOCK_LOGIN, login, at + wait)
-    if row is None:
-        raise await locked(login, at, ctx)
-
-
-async def locked(login: str, at: datetime, ctx: Context) -> TooManyRequests:
-    """The refusal of a locked login, the same whether there is such a user or not."""
-    row = await ctx.database.row(users_store.LOCKED_UNTIL, login)
-    until = row["locked_until"] if row else None
-    wait_s = max(1.0, (until - at).total_seconds()) if until else 1.0
-    return TooManyRequests(
-        "Too many failed sign-ins; wait, or let an administrator unlock you.",
-        limit="account", retry_after_s=round(wait_s, 1),
-    )  # fmt: skip
 
 
 @service.handles(sessions.sign_in)

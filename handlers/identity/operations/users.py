@@ -8,6 +8,7 @@ from bus.credentials import hash_secret
 from bus.database import Transaction
 from handlers.identity import passwords, service
 from handlers.identity.operations import ending
+from handlers.identity.operations.attempts import count_attempt
 from handlers.identity.rules import users as rules
 from handlers.identity.store import users as store
 from schemas.contract import Page
@@ -181,12 +182,14 @@ async def require_password(command: SetPassword, ctx: Context) -> None:
     Raises:
         NotFound: It is somebody else's.
         IllegalMove: There is no password to know.
+        TooManyRequests: It was guessed at too often.
         Unauthenticated: It is wrong.
     """
     ctx.require_owner(command.id, command.id)
     row = await ctx.database.row(store.PASSWORD_OF, command.id)
     if row is None:
         raise IllegalMove("You have no password: let an administrator set one.")
+    await count_attempt(row["login"], ctx)
     current = command.current.get_secret_value() if command.current else ""
     if not await passwords.fits(row["hash"], current):
         raise Unauthenticated("The current password is wrong.")

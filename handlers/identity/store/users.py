@@ -3,7 +3,6 @@
 from bus.statement import Statement
 
 GET = Statement("SELECT * FROM identity.users WHERE id = $1")
-GET_OWNER = Statement("SELECT * FROM identity.users WHERE id::text = $1")
 LOCK = Statement("SELECT * FROM identity.users WHERE id = $1 FOR UPDATE")
 LIST = Statement(
     """
@@ -29,7 +28,12 @@ PASSWORD = Statement(
     WHERE u.login = $1 AND u.status = 'active'
     """
 )
-PASSWORD_OF = Statement("SELECT hash FROM identity.passwords WHERE user_id = $1")
+PASSWORD_OF = Statement(
+    """
+    SELECT p.hash, u.login FROM identity.passwords p JOIN identity.users u ON u.id = p.user_id
+    WHERE p.user_id = $1
+    """
+)
 SET_PASSWORD = Statement(
     """
     INSERT INTO identity.passwords (user_id, hash) VALUES ($1, $2)
