@@ -22,7 +22,7 @@ def parsed(*words: str) -> argparse.Namespace:
 
 def body(*words: str) -> dict[str, Any]:
     arguments = parsed(*words)
-    return fields.body_of(arguments.operation, vars(arguments))
+    return fields.body_of(arguments.OPERATION, vars(arguments))
 
 
 @pytest.mark.parametrize("operation", ROUTED, ids=lambda operation: operation.name)

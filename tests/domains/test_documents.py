@@ -282,7 +282,9 @@ async def test_a_document_too_long_for_one_job_is_finished_by_others(platform, a
 async def without_models(settings):
     """Documents over a model server that is down."""
     chosen = settings.model_copy(update={"ollama_url": f"http://127.0.0.1:{free_port()}"})
-    services = [load_service(domain) for domain in ("documents", "models", "supervision")]
+    services = [
+        load_service(domain) for domain in ("identity", "documents", "models", "supervision")
+    ]
     async with process.answering(chosen, services, Health("test")) as running:
         yield running.platform
 
@@ -318,7 +320,7 @@ async def test_a_worker_that_starts_again_continues_where_it_was(
 
         await eventually(cut)
         ids = await look(platform, "SELECT id FROM mcp_documents.sections")
-    services = [load_service(domain) for domain in ("documents", "models")]
+    services = [load_service(domain) for domain in ("identity", "documents", "models")]
     async with process.answering(settings, services, Health("test")) as running:
         done = await settled(ask, document)
         assert (done.status, done.status_reason, done.version) == ("indexed", None, 5)

@@ -23,6 +23,7 @@ import pytest
 
 from deploy.embedded import orphans
 from deploy.embedded.ports import is_free
+from deploy.embedded.postgres_server import OWNER
 
 PROJECT = Path(__file__).parents[2]
 NO_MODELS = ("--external", "http://127.0.0.1:1")
@@ -107,7 +108,7 @@ class Foreground:
         """The address with the credentials that the data folder keeps."""
         scheme, _, rest = self.state()["addresses"][service].partition("://")
         users = {
-            "postgres": f"portal:{self.password('portal_role')}",
+            "postgres": f"{OWNER}:{self.password('portal_role')}",
             "redis": f":{self.password('valkey')}",
         }
         return f"{scheme}://{users[service]}@{rest}" if service in users else f"{scheme}://{rest}"

@@ -243,7 +243,10 @@ def dump(connection, table):
 
 
 async def test_no_stream_of_the_bus_holds_a_secret(planted):
-    connection = await nats.connect(secret_of(planted, "portal_nats_url"))
+    seed = secret_of(planted, "nats/admin.seed")
+    connection = await nats.connect(
+        secret_of(planted, "portal_nats_url"), nkeys_seed_str=seed, inbox_prefix="_INBOX.admin"
+    )
     jetstream, told = connection.jetstream(), []
     for stream in await jetstream.streams_info():
         for sequence in range(max(stream.state.first_seq, 1), stream.state.last_seq + 1):

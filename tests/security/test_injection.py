@@ -163,6 +163,11 @@ HEADERS = (
     "referer", "user-agent", "cookie", "x-forwarded-for", "forwarded", "x-forwarded-proto", "range", "expect",
     "x-principal", "x-deadline", "x-idempotency-key", "upgrade", "content-disposition",
 )  # fmt: skip
+OF_WRITES = (
+    "idempotency-key", "if-match", "traceparent", "x-request-id", "content-type", "x-principal",
+    "x-idempotency-key",
+)  # fmt: skip
+"""Headers that may end up in a row or on the bus; each try is a write."""
 
 
 @pytest.mark.slow
@@ -185,7 +190,7 @@ async def test_no_header_is_more_than_text(raw: Raw, database_url: str):
         one(name, word, method)
         for name in HEADERS
         for word in (words[:6] if name in CREDENTIALS else words)
-        for method in (b"GET", b"POST")
+        for method in ((b"GET", b"POST") if name in OF_WRITES else (b"GET",))
     ))  # fmt: skip
     assert broken == []
     assert await asyncio.to_thread(said, database_url) == [("alive",)]

@@ -4,6 +4,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
+import asyncpg
 import nats
 import pytest
 
@@ -240,9 +241,9 @@ async def test_nobody_gets_more_by_a_credential_than_they_have(issue, ask, ask_a
         await ask_as("viewer", "mallory")(credentials.revoke, RevokeCredential(id=mine.user))
 
 
-async def test_the_password_is_in_no_event_and_no_stored_answer(issue, platform, bus_server):  # noqa: F811
+async def test_the_password_is_in_no_event_and_no_stored_answer(issue, database_url, bus_server):  # noqa: F811
     issued = await issue()
-    connection = await platform.database.connect()
+    connection = await asyncpg.connect(database_url)
     try:
         tables = await connection.fetch(
             "SELECT schemaname || '.' || relname AS name FROM pg_stat_user_tables"

@@ -24,9 +24,12 @@ SHOWN_ONCE = {  # what is made for the caller in this very answer
     ("identity.issue-key", "secret"), ("identity.rotate-key", "secret"),
     ("identity.sign-in", "refresh_token"), ("identity.sign-in", "cookie"),
     ("identity.refresh", "refresh_token"), ("credentials.create", "password"),
+    ("identity.token", "refresh_token"), ("identity.finish-external", "refresh_token"),
+    ("identity.finish-external", "cookie"), ("identity.register-client", "secret"),
+    ("identity.rotate-client-secret", "secret"),
 }  # fmt: skip
-NOT_SECRET = {"hash", "content_hash", "params_hash"}
-"""Of the event chain, of a document's bytes, of a call's arguments."""
+NOT_SECRET = {"hash", "content_hash", "params_hash", "last_hash"}
+"""Of the event chain, of a document's bytes, of a call's arguments, of the audit chain's end."""
 ENTITIES = {event.field_name for event in catalogue.events()}
 """An event's one field is its whole entity: `secret` is what the vault knows of one."""
 BY_PATH = [o for o in catalogue.operations() if o.route is not None]

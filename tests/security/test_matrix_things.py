@@ -24,6 +24,12 @@ BODIES = {
     "agents.configure": {"version": 999},
     "identity.update-user": {"version": 999, "name": "X", "roles": ["viewer"]},
     "identity.set-password": {"current": "not the password", "new": PASSWORD},
+    "identity.update-client": {
+        "version": 999,
+        "name": "X",
+        "grants": ["client_credentials"],
+        "scopes": ["agents:read"],
+    },
 }
 AT_ONCE = 4  # a password is checked by two threads; its door waits 5 s
 LISTS = {"api-keys": "/api-keys", "sessions": "/sessions", "users": "/users", "jobs": "/jobs"}
@@ -78,6 +84,7 @@ async def test_ones_own_is_reached_and_somebody_elses_is_not_there(
         async with at_once:
             thing = await make(world, owner)
             url = world.urls[0] + path.replace("{id}", thing).replace("{name}", thing)
+            world.give_back_limits()
             answer = await client.request(method, url, json=body, headers=callers[role].shown[kind])
         if of_answer(answer) != expected:
             found.append(f"{kind} {role} {owner is stranger}: {answer.text}, not {expected}")

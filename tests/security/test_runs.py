@@ -186,6 +186,7 @@ async def test_a_model_that_obeys_everything_it_reads_gets_nothing_beyond_the_ru
         return True
 
     await eventually(denied)
+    [last] = (await ask(events.query, QueryEvents(limit=1, newest_first=True))).items
     run = await ended(
         ask, await start(ask, owner, brief, config=config, limits=AgentLimits(steps=40))
     )
@@ -198,7 +199,8 @@ async def test_a_model_that_obeys_everything_it_reads_gets_nothing_beyond_the_ru
     assert [i.params["document_id"] for i in done if i.status == "succeeded"] == [mail]
     told = orjson.dumps([step.output for step in steps])
     assert b"Nobody may read" not in told
-    happened = (await ask(events.query, QueryEvents(limit=200))).items
+    happened = (await ask(events.query, QueryEvents(after_seq=last.seq, limit=200))).items
+    assert "agents.run_started" in {e.type for e in happened}
     assert not {"identity.key_issued", "goals.submitted"} & {e.type for e in happened}
 
 

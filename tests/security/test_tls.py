@@ -152,7 +152,7 @@ def test_nats_speaks_only_to_those_who_show_a_certificate_of_ours(running, forei
 async def on_nats(settings: Settings) -> None:
     url = settings.nats_url.get_secret_value()
     connection = await nats.connect(
-        url, **connect_once_options("test"), **tls.nats_options(settings, "admin")
+        url, **connect_once_options("admin", settings), **tls.nats_options(settings, "admin")
     )
     await connection.close()
 
