@@ -5,6 +5,7 @@
 `?type=&goal_id=…` filter it as a socket's filter does; `Last-Event-ID` (or `?since=`) resumes.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -63,21 +64,35 @@ class EventStreamDoor:
         watch = Watch({topics.ALL}, wanted, outbox.event, sight)
         hello = {"op": "hello", "position": self._feed.position}
         yield answers.sse("hello", orjson.dumps(hello))
-        gaps: list[Gap] = []
+        joining = asyncio.create_task(self._join(watch, outbox, since))
+        try:
+            while True:
+                frame, position = await outbox.next()
+                yield answers.sse(op_of(frame), frame.encode(), position)
+        except Overflow:
+            yield answers.sse("error", b'{"op":"error","code":"ERR_400","message":"too slow"}')
+        finally:
+            joining.cancel()
+            self._feed.remove(watch)
+
+    async def _join(self, watch: Watch, outbox: Outbox, since: str | None) -> None:
+        """Beside the sending: what is replayed waits for room in the outbox."""
+
+        def tell(gap: Gap) -> None:
+            outbox.put(orjson.dumps(gap_frame(gap)).decode(), gap.now)
+
         try:
             if since is None:
                 self._feed.add(watch)
             else:
-                await join_or_tell(self._feed, watch, outbox, since, gaps.append)
-            for gap in gaps:
-                yield answers.sse("gap", orjson.dumps(gap_frame(gap)), gap.now)
-            while True:
-                frame, position = await outbox.next()
-                yield answers.sse("event", frame.encode(), position)
-        except Overflow:
-            yield answers.sse("error", b'{"op":"error","code":"ERR_400","message":"too slow"}')
-        finally:
-            self._feed.remove(watch)
+                await join_or_tell(self._feed, watch, outbox, since, tell)
+        except Exception as broken:
+            outbox.fail(broken)
+
+
+def op_of(frame: str) -> str:
+    """What a frame says first of itself; the name of its server-sent event."""
+    return frame.split('"', 4)[3]
 
 
 def gap_frame(gap: Gap) -> Json:

@@ -26,6 +26,7 @@ class Outbox:
         self._wake, self._taken = asyncio.Event(), asyncio.Event()
         self.overflowed = False
         self.sent = ""
+        self._broken: Exception | None = None
 
     def put(self, frame: str, position: str | None = None) -> None:
         """Queue a frame without waiting; from the first that does not fit on, nothing is taken."""
@@ -39,15 +40,23 @@ class Outbox:
         """Queue an event."""
         self.put(happened.frame(topic), happened.position)
 
+    def fail(self, broken: Exception) -> None:
+        """No more will come; the reader is told why after everything that was taken."""
+        self._broken = broken
+        self._wake.set()
+
     async def next(self) -> tuple[str, str | None]:
         """The next frame and its position.
 
         Raises:
             Overflow: Everything that was taken is sent, and something was not taken.
+            Exception: Everything that was taken is sent, and whoever wrote has failed.
         """
         while not self._waiting:
             if self.overflowed:
                 raise Overflow
+            if self._broken is not None:
+                raise self._broken
             self._wake.clear()
             await self._wake.wait()
         self._taken.set()

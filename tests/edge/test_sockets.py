@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from bus.background import forever
 from edge import sockets, topics, watching
 from edge.app import Running
+from edge.watching import QUEUE_MAX
 from schemas.principal import Role
 from tests.conftest import eventually
 
@@ -237,6 +238,31 @@ async def test_server_sent_events_resume_by_last_event_id(http: Any) -> None:
             if len(seen) == 3:
                 break
     assert seen == made
+
+
+async def test_server_sent_events_resume_from_far_behind_what_waits_for_a_reader(http: Any) -> None:
+    async with http.stream("GET", "/events/stream") as response:
+        async for event in httpx2.EventSource(response):
+            position = json.loads(event.data)["position"]
+            break
+    made = set(await asyncio.gather(*(create(http) for _ in range(QUEUE_MAX // 2 + 50))))
+    async with asyncio.timeout(20):
+        async with http.stream("GET", f"/events/stream?since={position}") as response:
+            async for event in httpx2.EventSource(response):
+                made.discard(json.loads(event.data).get("entity_id"))
+                if not made:
+                    break
+
+
+async def test_server_sent_events_tell_of_a_gap_and_go_on(http: Any) -> None:
+    async with http.stream("GET", "/events/stream?since=12345-1") as response:
+        events = aiter(httpx2.EventSource(response))
+        names = [(await anext(events)).event for _ in range(2)]
+        assert names == ["hello", "gap"]
+        made = await create(http)
+        async with asyncio.timeout(20):
+            while json.loads((await anext(events)).data).get("entity_id") != made:
+                pass
 
 
 async def test_a_topic_needs_its_permission(
