@@ -72,6 +72,7 @@ class BusBroker(NatsBroker):
         super().__init__(
             settings.nats_url.get_secret_value().split(","),
             apply_types=False,
+            serializer=None,
             logger=None,
             parser=as_little_as_needed,
             decoder=as_it_came,
