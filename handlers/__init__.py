@@ -24,4 +24,5 @@ DOMAINS = (
     "registry",
     "supervision",
     "vault",
+    "workflows",
 )

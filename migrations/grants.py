@@ -18,6 +18,7 @@ DELETES_FROM = (
     "ops.outbox", "ops.inbox", "ops.idempotency", "ops.jobs", "documents.blobs",
     "mcp_documents.sections", "vault.sealed", "identity.attempts", "identity.cookies",
     "identity.refresh_tokens", "identity.authorization_codes", "identity.external_accounts",
+    "flow.signals", "flow.drivers",
 )  # fmt: skip
 CREDENTIALS = ("identity", "vault")
 """Schemas that hold hashes and sealed values; nobody looks there."""

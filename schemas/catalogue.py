@@ -26,6 +26,7 @@ DOMAINS = (
     "registry",
     "supervision",
     "vault",
+    "workflows",
 )
 
 

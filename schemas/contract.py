@@ -377,6 +377,11 @@ class Operation(Generic[C, R]):
         return not self.emits and self.route is not None and self.route.method == "GET"
 
     @property
+    def for_documents(self) -> bool:
+        """Whether a workflow's document may name it: what people may ask, and no secret."""
+        return self.route is not None and not self.public and not self.guesses
+
+    @property
     def summary(self) -> str:
         """One line of help."""
         return self.request.described()

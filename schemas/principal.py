@@ -30,6 +30,7 @@ MATRIX: dict[str, tuple[str, str, str, str]] = {
     "models": ("RUX", "RX", "RUX", "R"),
     "usage": ("RCUD", "Ro", "RU", "Ro"),
     "goals": ("RCUDXKA", "RCUoDoXKoAo", "RXKA", "R"),
+    "workflows": ("RCUDXK", "RCUoDoXKo", "RXK", "R"),
     "services": ("RCUDX", "RCX", "RCUDX", "R"),
     "documents": ("RCUD", "RCUDo", "R", "R"),
     "quality": ("RCUDXA", "RX", "RX", "R"),

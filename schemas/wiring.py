@@ -15,12 +15,15 @@ from schemas import (
     credentials,
     documents,
     evaluation,
+    events,
     models,
     registry,
+    supervision,
     tools,
 )
 from schemas.contract import Event, Operation
 from schemas.identity import external, grants, keys, oauth, principals, runs, signing
+from schemas.workflows import runs as workflow_runs
 
 TOOL_SUBJECTS = "tool.>"
 """Where programs that are no part of the platform answer."""
@@ -39,13 +42,21 @@ class Wiring:
         calls: Operations of other domains that it asks.
         hears: Events that it listens to as they pass, without a durable consumer.
         asks_outside: Subjects of programs that are no part of the platform.
+        asks_anything: Asks besides whatever a document of its owner names and people may ask.
         reads_uploads: Takes files out of the bucket of uploads.
     """
 
     calls: tuple[Operation[Any, Any], ...] = ()
     hears: tuple[type[Event], ...] = ()
     asks_outside: tuple[str, ...] = ()
+    asks_anything: bool = False
     reads_uploads: bool = False
+
+    @property
+    def asks(self) -> tuple[Operation[Any, Any], ...]:
+        """Every operation that it may ask."""
+        anything = catalogue.operations() if self.asks_anything else ()
+        return tuple(dict.fromkeys((*self.calls, *(o for o in anything if o.for_documents))))
 
 
 EVERY_PROCESS = Wiring(
@@ -87,6 +98,15 @@ DOMAINS: dict[str, Wiring] = {
             documents.get, agents.assign, agents.cancel_run, models.generate, evaluation.score,
             principals.act_for,
         ),
+    ),
+    "workflows": Wiring(
+        calls=(
+            agents.assign, agents.start_run, agents.run, agents.cancel_run, events.query,
+            models.generate, principals.act_for, supervision.job, supervision.cancel_job,
+            tools.invoke,
+        ),
+        asks_anything=True,
+        hears=(workflow_runs.RunMoved, workflow_runs.RunTold, workflow_runs.RunEnded),
     ),
     "registry": Wiring(
         calls=(tools.listing,),

@@ -97,7 +97,7 @@ def callers_of(domain: str) -> tuple[str, ...]:
 
 def calls_into(other: str, domain: str) -> bool:
     """Whether a layer asks something of that domain."""
-    calls = (*wiring.of(other).calls, *wiring.EVERY_PROCESS.calls)
+    calls = (*wiring.of(other).asks, *wiring.EVERY_PROCESS.calls)
     return any(operation.domain == domain for operation in calls)
 
 
@@ -182,7 +182,7 @@ def outgoing(domain: str) -> list[str]:
         f"$JS.FC.{UPLOADS_STREAM}.>",
     ]
     return [
-        *(operation.subject for operation in (*wired.calls, *wiring.EVERY_PROCESS.calls)),
+        *(operation.subject for operation in (*wired.asks, *wiring.EVERY_PROCESS.calls)),
         *wired.asks_outside,
         *(uploads if wired.reads_uploads else ()),
     ]

@@ -50,7 +50,7 @@ async def test_an_issued_key_stands_for_its_maker_within_its_scopes(ask_as):
 
 async def test_a_secret_is_in_no_event_and_in_no_table(ask, platform):
     issued = await ask(identity.issue_key, IssueKey(name="ci"))
-    secret = issued.secret.split("_")[2]
+    secret = issued.secret.split("_", 2)[2]
     rows = [
         *await look(platform, "SELECT payload::text AS text FROM mcp_documents.events"),
         *await look(platform, "SELECT s::text AS text FROM identity.key_secrets s"),

@@ -21,6 +21,12 @@ ROWS = [
     if "own" in cells.values() and door.count("{") == 1 and "/api/v1/" in door
 ]  # fmt: skip
 BODIES = {
+    "workflows.change": {
+        "version": 999,
+        "document": {"steps": [{"key": "a", "type": "set", "value": 1}]},
+    },
+    "workflows.signal": {"name": "never"},
+    "workflows.answer": {"path": "w"},
     "agents.configure": {"version": 999},
     "identity.update-user": {"version": 999, "name": "X", "roles": ["viewer"]},
     "identity.set-password": {"current": "not the password", "new": PASSWORD},

@@ -9,6 +9,10 @@ from schemas.documents import ReprocessDocument, WriteArtifact
 from schemas.identity.clients import RegisterClient, register_client
 from schemas.identity.keys import IssueKey, issue_key
 from schemas.tools import RegisterTool
+from schemas.workflows import definitions, runs
+from schemas.workflows.definitions import CreateWorkflow
+from schemas.workflows.document import Document
+from schemas.workflows.runs import StartWorkflow
 from tests.conftest import look
 from tests.factories import goal_of_calculations
 from tests.security.world import Person, World
@@ -96,6 +100,19 @@ async def client(world: World, owner: Person) -> str:
     return str((await world.as_owner(owner)(register_client, command)).client.id)
 
 
+async def workflow(world: World, owner: Person) -> str:
+    """A workflow that waits."""
+    document = Document.model_validate({"steps": [{"key": "w", "type": "wait", "signal": "never"}]})
+    command = CreateWorkflow(name=f"w{secrets.token_hex(5)}", document=document)
+    return str((await world.as_owner(owner)(definitions.create, command)).id)
+
+
+async def workflow_run(world: World, owner: Person) -> str:
+    """A run that waits."""
+    command = StartWorkflow(id=await workflow(world, owner))
+    return str((await world.as_owner(owner)(runs.start, command)).id)
+
+
 async def user(_: World, owner: Person) -> str:
     """A user is his own."""
     return owner.user.id
@@ -104,6 +121,6 @@ async def user(_: World, owner: Person) -> str:
 MAKERS: dict[str, Maker] = {
     "agents": agent, "runs": run, "goals": goal, "documents": document, "jobs": job,
     "tools": tool, "bus-credentials": bus_credential, "api-keys": api_key, "sessions": session,
-    "users": user, "clients": client,
+    "users": user, "clients": client, "workflows": workflow, "workflow-runs": workflow_run,
 }  # fmt: skip
 """First part of the path -> how one is made."""

@@ -1,0 +1,164 @@
+"""How runs and waiting steps end, and what that means for the runs that wait for them."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from uuid import UUID, uuid5
+
+from bus.context import Context
+from bus.database import Transaction
+from handlers.workflows import store
+from handlers.workflows.engine import ABANDONED, Begin, Outcome
+from handlers.workflows.mapping import computed
+from handlers.workflows.steps import Came, Place, failed
+from schemas import agents, supervision
+from schemas.agents import CancelRun
+from schemas.contract import Json, Problem
+from schemas.problems import NotFound
+from schemas.supervision import CancelJob
+from schemas.workflows.definitions import Workflow
+from schemas.workflows.document import WorkflowStep
+from schemas.workflows.runs import (
+    Drive,
+    RunEnded,
+    RunStarted,
+    RunStatus,
+    RunStep,
+    RunTold,
+    StepFinished,
+    WorkflowRun,
+)
+
+LOOK_AT_INNER_S = 30.0
+ENDED = ("succeeded", "failed", "undone", "cancelled")
+
+
+def new_run(
+    workflow: Workflow, inputs: Json, at: datetime, *, id: str, within_s: float | None,
+    parent: WorkflowRun | None = None, path: str | None = None, **asked: object,
+) -> WorkflowRun:  # fmt: skip
+    """A run that begins now."""
+    return WorkflowRun(
+        id=id, version=1, workflow_id=workflow.id, workflow_name=workflow.name,
+        workflow_version=workflow.version, status="running", inputs=inputs, result=None,
+        error=None, parent_id=parent.id if parent else None, parent_path=path, started_at=at,
+        finished_at=None, deadline=at + timedelta(seconds=within_s) if within_s else None,
+        **asked,
+    )  # fmt: skip
+
+
+def ended(run: WorkflowRun, status: RunStatus, outcome: Outcome, at: datetime) -> WorkflowRun:
+    """The run at its end."""
+    return run.model_copy(
+        update={
+            "status": status, "version": run.version + 1, "result": outcome.output,
+            "error": outcome.error, "finished_at": at,
+        }
+    )  # fmt: skip
+
+
+async def record(tx: Transaction, run: WorkflowRun, ctx: Context) -> None:
+    """Record the end of a run; the step of another run that waited for it ends with it."""
+    await tx.record(RunEnded(run=run))
+    if run.parent_id is not None:
+        step_id = str(uuid5(UUID(run.parent_id), run.parent_path or ""))
+        await tell(tx, run.parent_id, step_id, came_of(run), ctx)
+
+
+async def tell(tx: Transaction, run_id: str, step_id: str, came: Came, ctx: Context) -> None:
+    """End a step that waits, and let its run go on; nothing if it does not wait any more."""
+    outer = await tx.row(store.LOCK_RUN, run_id)  # before its steps, as everybody
+    row = await tx.row(store.STEP, step_id)
+    if outer is None or row is None or row["status"] != "waiting":
+        return
+    step = RunStep.model_validate(dict(row))
+    await tx.record(StepFinished(step=over(step, came, ctx.now())))
+    await wake(tx, WorkflowRun.model_validate(dict(outer)))
+
+
+async def wake(tx: Transaction, run: WorkflowRun) -> WorkflowRun:
+    """Tell the run's driver, or find it one."""
+    told = run.model_copy(update={"version": run.version + 1})
+    await tx.record(RunTold(run=told))
+    await tx.enqueue(Drive(run_id=run.id))
+    return told
+
+
+def came_of(run: WorkflowRun) -> Came:
+    """What the end of an inner run means for the step that waits for it."""
+    if run.status == "succeeded":
+        return Came("done", run.result)
+    return failed("step_failed", f"The run has {run.status}.", run=run.id, cause=run.error)
+
+
+def over(step: RunStep, came: Came, at: datetime) -> RunStep:
+    """The next version of a step that has waited."""
+    return step.model_copy(
+        update={
+            "version": step.version + 1, "status": came.status, "output": came.output,
+            "error": came.error, "due_at": None, "finished_at": at,
+        }
+    )  # fmt: skip
+
+
+async def start_inner(begin: Begin, place: Place, outer: WorkflowRun) -> Came:
+    """Start a run of another workflow of the owner, or see what came of it."""
+    assert isinstance(begin.step, WorkflowStep)
+    ctx, run_id = place.ctx, str(uuid5(UUID(outer.id), f"{place.path}!run"))
+    row = await ctx.database.row(store.RUN, run_id)
+    if row is not None:
+        inner = WorkflowRun.model_validate(dict(row))
+        if inner.status in ENDED:
+            return came_of(inner)
+    else:
+        found = await ctx.database.row(store.NAMED, outer.owner_id, begin.step.workflow)
+        if found is None:
+            raise NotFound(f"You have no workflow {begin.step.workflow}.")
+        workflow = Workflow.model_validate(dict(found))
+        inner = new_run(
+            workflow, computed(begin.step.input, begin.known), ctx.now(), id=run_id,
+            within_s=workflow.document.get("within_s"), parent=outer, path=place.path,
+            owner_id=outer.owner_id, mandate=outer.mandate,
+        )  # fmt: skip
+        async with ctx.transaction() as tx:
+            await tx.record(RunStarted(run=inner))
+            await tx.enqueue(Drive(run_id=run_id))
+    return Came("waiting", awaits=f"inner/{run_id}", due_at=place.in_s(LOOK_AT_INNER_S))
+
+
+async def abandon(
+    steps: Sequence[RunStep], acting: Callable[[], Awaitable[Context]], ctx: Context
+) -> None:
+    """End steps that wait, after what they wait for; what has ended meanwhile needs nothing."""
+    for step in steps:
+        with suppress(Problem):
+            await stop(step, acting, ctx)
+    error = {"code": ABANDONED, "message": "The run has ended before."}
+    async with ctx.transaction() as tx:
+        for step in steps:
+            await tx.record(StepFinished(step=over(step, Came("failed", error=error), ctx.now())))
+
+
+async def stop(step: RunStep, acting: Callable[[], Awaitable[Context]], ctx: Context) -> None:
+    """Stop what a step waits for."""
+    kind, _, name = (step.awaits or "").partition("/")
+    key = f"stop/{step.id}"
+    if kind == "run":
+        owner = await acting()
+        await owner.call(agents.cancel_run, CancelRun(id=name, reason="run ended"), key=key)
+    elif kind == "job":
+        owner = await acting()
+        await owner.call(supervision.cancel_job, CancelJob(id=name), key=key)
+    elif kind == "inner":
+        await stop_inner(name, ctx)
+
+
+async def stop_inner(run_id: str, ctx: Context) -> None:
+    """Cancel an inner run."""
+    async with ctx.transaction() as tx:
+        row = await tx.row(store.LOCK_RUN, run_id)
+        run = WorkflowRun.model_validate(dict(row)) if row else None
+        if run is not None and run.status not in ENDED:
+            reason = Outcome(error={"code": "cancelled", "message": "The outer run has ended."})
+            await tx.record(RunEnded(run=ended(run, "cancelled", reason, ctx.now())))
+            await tx.enqueue(Drive(run_id=run_id))

@@ -1,0 +1,218 @@
+"""What is said to runs: start, pause, go on, try again, cancel; signals and answers."""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+import jsonschema_rs
+
+from bus.context import Context
+from bus.database import Transaction
+from handlers.workflows import ending, service, store
+from handlers.workflows.engine import Outcome
+from handlers.workflows.operations.definitions import load
+from handlers.workflows.steps import Came
+from schemas.contract import Json, Page
+from schemas.principal import Mandate
+from schemas.problems import IllegalMove, NotFound, OutsideSchema
+from schemas.workflows import runs
+from schemas.workflows.runs import (
+    AnswerQuestion,
+    CancelWorkflowRun,
+    Drive,
+    GetWorkflowRun,
+    ListRunSteps,
+    ListWorkflowRuns,
+    NothingAsked,
+    PauseRun,
+    ResumeRun,
+    RetryRun,
+    RunMoved,
+    RunStarted,
+    RunStatus,
+    RunStep,
+    SendSignal,
+    StartWorkflow,
+    StepFinished,
+    WorkflowRun,
+)
+
+OLDEST_FIRST = {"started_at": datetime, "id": str}
+OPEN: Collection[RunStatus] = ("running", "paused", "undoing")
+
+
+def require_fit(schema: Json, value: Any, where: str) -> None:
+    """Refuse a value that does not fit a JSON Schema.
+
+    Raises:
+        OutsideSchema: Says where it does not fit.
+    """
+    errors = [
+        {"path": "/".join(map(str, error.instance_path)), "message": error.message[:200]}
+        for error in jsonschema_rs.iter_errors(schema, value)
+    ]
+    if errors:
+        raise OutsideSchema(where=where, errors=errors[:20])
+
+
+async def load_run(run_id: str, ctx: Context) -> WorkflowRun:
+    """The run, if the caller may know of it."""
+    run = WorkflowRun.model_validate(await ctx.row(store.RUN, run_id))
+    ctx.require_owner(run.owner_id, run.id, run.workflow_id)
+    return run
+
+
+async def lock_run(tx: Transaction, run_id: str, ctx: Context, *allowed: RunStatus) -> WorkflowRun:
+    """The run, held until the transaction ends.
+
+    Raises:
+        NotFound: It is not there, or not the caller's.
+        IllegalMove: It is in no state for this.
+    """
+    row = await tx.row(store.LOCK_RUN, run_id)
+    if row is None:
+        raise NotFound(id=run_id)
+    run = WorkflowRun.model_validate(dict(row))
+    ctx.require_owner(run.owner_id, run.id, run.workflow_id)
+    ctx.part_of(run.id)
+    if run.status not in (allowed or OPEN):
+        raise IllegalMove(status=run.status)
+    return run
+
+
+def moved(run: WorkflowRun, **changes: Any) -> WorkflowRun:
+    """The next version of the run."""
+    return run.model_copy(update={"version": run.version + 1} | changes)
+
+
+@service.handles(runs.start)
+async def start(command: StartWorkflow, ctx: Context) -> WorkflowRun:
+    """Begin a run with the newest document, which it keeps."""
+    workflow = await load(command.id, ctx)
+    if workflow.status == "deleted":
+        raise NotFound(id=command.id)
+    require_fit(workflow.document.get("inputs", {}), command.inputs, "inputs")
+    run = ending.new_run(
+        workflow, command.inputs, ctx.now(), id=ctx.new_id(),
+        within_s=workflow.document.get("within_s"), owner_id=ctx.principal.id,
+        mandate=Mandate.of(ctx.principal),
+    )  # fmt: skip
+    ctx.part_of(run.id)
+    async with ctx.transaction() as tx:
+        await tx.record(RunStarted(run=run))
+        await tx.enqueue(Drive(run_id=run.id))
+    return run
+
+
+@service.handles(runs.run)
+async def get(command: GetWorkflowRun, ctx: Context) -> WorkflowRun:
+    """One row."""
+    return await load_run(command.id, ctx)
+
+
+@service.handles(runs.runs)
+async def listing(command: ListWorkflowRuns, ctx: Context) -> Page[WorkflowRun]:
+    """A page of rows."""
+    chosen = (command.workflow_id, command.status)
+    sort = {"started_at": datetime, "id": str}
+    return await ctx.page(command, WorkflowRun, store.RUNS, *ctx.visible, *chosen, sort=sort)
+
+
+@service.handles(runs.steps)
+async def steps(command: ListRunSteps, ctx: Context) -> Page[RunStep]:
+    """A page of a run's steps."""
+    await load_run(command.id, ctx)
+    return await ctx.page(command, RunStep, store.STEPS_PAGE, command.id, sort=OLDEST_FIRST)
+
+
+@service.handles(runs.cancel)
+async def cancel(command: CancelWorkflowRun, ctx: Context) -> WorkflowRun:
+    """To cancelled, or to taking back; the driver hears of it and stops what it does."""
+    reason = {"code": "cancelled", "message": command.reason or "cancelled"}
+    async with ctx.transaction() as tx:
+        before = await lock_run(tx, command.id, ctx)
+        if command.undo:
+            run = moved(before, status="undoing", error=reason)
+            await tx.record(RunMoved(run=run))
+        else:
+            run = ending.ended(before, "cancelled", Outcome(error=reason), ctx.now())
+            await ending.record(tx, run, ctx)
+        await tx.enqueue(Drive(run_id=run.id))
+    return run
+
+
+@service.handles(runs.pause)
+async def pause(command: PauseRun, ctx: Context) -> WorkflowRun:
+    """Begin no more steps."""
+    async with ctx.transaction() as tx:
+        run = moved(await lock_run(tx, command.id, ctx, "running"), status="paused")
+        await tx.record(RunMoved(run=run))
+    return run
+
+
+@service.handles(runs.resume)
+async def resume(command: ResumeRun, ctx: Context) -> WorkflowRun:
+    """Go on."""
+    async with ctx.transaction() as tx:
+        run = moved(await lock_run(tx, command.id, ctx, "paused"), status="running")
+        await tx.record(RunMoved(run=run))
+        await tx.enqueue(Drive(run_id=run.id))
+    return run
+
+
+@service.handles(runs.retry)
+async def retry(command: RetryRun, ctx: Context) -> WorkflowRun:
+    """What failed is tried again at once; what is done is kept."""
+    at = ctx.now()
+    async with ctx.transaction() as tx:
+        before = await lock_run(tx, command.id, ctx, "failed")
+        fresh = {"status": "running", "error": None, "result": None, "finished_at": None}
+        run = moved(before, **fresh, deadline=None)
+        await tx.record(RunMoved(run=run))
+        for row in await tx.rows(store.STEPS, run.id):
+            step = RunStep.model_validate(dict(row))
+            if step.status in ("failed", "started"):
+                await tx.record(StepFinished(step=again(step, at)))
+        await tx.enqueue(Drive(run_id=run.id))
+    return run
+
+
+def again(step: RunStep, at: datetime) -> RunStep:
+    """A failed step that is due now."""
+    changes = {
+        "version": step.version + 1, "status": "retrying", "due_at": at, "finished_at": None,
+        "awaits": None, "attempt": 0,
+    }  # fmt: skip
+    return step.model_copy(update=changes)
+
+
+@service.handles(runs.signal)
+async def signal(command: SendSignal, ctx: Context) -> WorkflowRun:
+    """End the step that waits for it; kept for the step that will, when none does."""
+    async with ctx.transaction() as tx:
+        before = await lock_run(tx, command.id, ctx)
+        row = await tx.row(store.AWAITING, before.id, f"signal/{command.name}")
+        if row is None:
+            await tx.execute(store.KEEP_SIGNAL, before.id, command.name, command.data, ctx.now())
+        else:
+            step = RunStep.model_validate(dict(row))
+            done = ending.over(step, Came("done", command.data), ctx.now())
+            await tx.record(StepFinished(step=done))
+        return await ending.wake(tx, before)
+
+
+@service.handles(runs.answer)
+async def answer(command: AnswerQuestion, ctx: Context) -> RunStep:
+    """The first answer that fits ends the step; later ones are told so."""
+    async with ctx.transaction() as tx:
+        run = await lock_run(tx, command.id, ctx)
+        waiting = [RunStep.model_validate(dict(r)) for r in await tx.rows(store.STEPS, run.id)]
+        asked = [s for s in waiting if s.path == command.path and s.status == "waiting"]
+        if not asked or asked[0].awaits != "answer":
+            raise NothingAsked(path=command.path)
+        [step] = asked
+        require_fit(step.output["answer"], command.answer, "answer")
+        done = ending.over(step, Came("done", command.answer), ctx.now())
+        await tx.record(StepFinished(step=done))
+        await ending.wake(tx, run)
+    return done

@@ -1,0 +1,393 @@
+"""How a run is carried on: begin what can begin, record what came of it, ask the engine again.
+
+One driver has a run: the job that holds its row in `flow.drivers`, as long as the job's lease is
+good. Whoever has something for a run records it and enqueues another `Drive`: if the run has a
+driver, that job only counts up `wakes`, and the driver looks again before it lets go. A driver
+that slept too long cannot write: the version of each step and of the run is the fence.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from bus import telemetry
+from bus.context import Context
+from bus.database import Transaction
+from handlers.workflows import ending, service, store
+from handlers.workflows.engine import (
+    Begin,
+    BeginUndo,
+    Decision,
+    Outcome,
+    Record,
+    State,
+    after_failure,
+    decide,
+)
+from handlers.workflows.reactions import waking
+from handlers.workflows.records import document_of, event_of, record_of, retry_of, step_id
+from handlers.workflows.steps import Came, Place, carry_out, describe, safe_to_repeat
+from schemas.contract import Problem
+from schemas.identity import principals
+from schemas.identity.principals import ActFor
+from schemas.principal import Principal
+from schemas.problems import DependencyDown, TimedOut, Unavailable, VersionConflict
+from schemas.workflows.document import WorkflowStep
+from schemas.workflows.runs import (
+    Drive,
+    RunMoved,
+    RunStep,
+    StepFinished,
+    StepStarted,
+    WorkflowRun,
+)
+
+STAY_S = 1.0
+TRIES = 5
+AWAY = (DependencyDown, Unavailable)
+WORKFLOWS = Principal(id="workflows", kind="service", via="bus")
+OPEN = ("running", "paused", "undoing")
+
+
+@dataclass(slots=True)
+class Doing:
+    """A step that is being done by this driver."""
+
+    begin: Begin | BeginUndo
+    task: "asyncio.Task[Came]"
+    started_at: datetime
+
+
+@service.works(Drive)
+async def drive(job: Drive, ctx: Context) -> None:
+    """Carry a run on until it ends or waits, unless another job does."""
+    assert ctx.job_id is not None
+    ctx.part_of(job.run_id)
+    claim = await ctx.database.row(store.CLAIM, job.run_id, ctx.job_id)
+    if claim is None or str(claim["job_id"]) != ctx.job_id:
+        return
+    driver = Driver(job.run_id, ctx, claim["wakes"])
+    with waking.listening(job.run_id, driver.tell):
+        await driver.go()
+
+
+class Driver:
+    """One run in the hands of one job."""
+
+    def __init__(self, run_id: str, ctx: Context, wakes: int) -> None:
+        self.ctx, self.run_id, self.wakes = ctx, run_id, wakes
+        self._wake, self._told = asyncio.Event(), False
+        self.run: WorkflowRun
+        self.steps: dict[str, RunStep] = {}
+        self.doing: dict[str, Doing] = {}
+        self._owner: Context | None = None
+
+    def tell(self) -> None:
+        """Somebody has recorded something about the run."""
+        self._told = True
+        self._wake.set()
+
+    async def go(self) -> None:
+        """Until the run ends or there is nothing to do but to wait."""
+        await self._load()
+        try:
+            while not await self._on():
+                pass
+        finally:
+            await self._stop()
+
+    async def _load(self) -> None:
+        """Read everything anew."""
+        ctx = self.ctx
+        self.run = WorkflowRun.model_validate(await ctx.row(store.RUN, self.run_id))
+        found = await ctx.row(store.DOCUMENT, self.run.workflow_id, self.run.workflow_version)
+        self.document = document_of(orjson.dumps(found["document"]))
+        rows = await ctx.database.rows(store.STEPS, self.run_id)
+        self.steps = {row["path"]: RunStep.model_validate(dict(row)) for row in rows}
+
+    async def _on(self) -> bool:
+        """One round; tells whether the driver has let go of the run."""
+        if self.run.status not in OPEN:
+            return await self._leave()
+        decision = self._decide()
+        if decision.abandon:
+            await self._abandon([self.steps[path] for path in decision.abandon])
+            return False
+        if self.run.status == "paused":
+            return not await self._finish_doing(decision) and await self._let_go(None)
+        if decision.outcome is not None:
+            return await self._end(decision)
+        if await self._begin(decision) or await self._finish_doing(decision):
+            return False
+        return await self._rest(decision)
+
+    async def _leave(self) -> bool:
+        """Somebody has ended the run: stop what it does and waits for."""
+        await self._stop()
+        await self._abandon(self._waiting())
+        await self.ctx.database.execute(store.FORGET, self.run_id, self.ctx.job_id)
+        return True
+
+    async def _finish_doing(self, decision: Decision) -> bool:
+        """Wait for something that is being done, if there is anything."""
+        if self.doing:
+            await self._wait(decision)
+            return True
+        return False
+
+    async def _end(self, decision: Decision) -> bool:
+        """Record the end of the run; of one that takes too long, after what it does."""
+        await self._stop()
+        if self._waiting():
+            await self._abandon(self._waiting())
+            return False
+        return await self._record([], decision)
+
+    def _decide(self) -> Decision:
+        """What the engine says, with what is being done counted as begun."""
+        records = {path: record_of(step) for path, step in self.steps.items()}
+        records |= {path: Record("started") for path in self.doing}
+        about = {"id": self.run.id, "started_at": self.run.started_at.isoformat()}
+        at = self.ctx.now()
+        state = State(self.run.status, self.run.inputs, records, at, about)
+        if self.run.deadline is not None and at >= self.run.deadline:
+            late = Outcome(error={"code": "ERR_610", "message": "The run took too long."})
+            return Decision(outcome=late, status="failed")
+        decision = decide(self.document, state)
+        decision.wake_at(self.run.deadline)
+        return decision
+
+    async def _begin(self, decision: Decision) -> bool:
+        """Begin what can begin and look at what is due; whether anything was recorded."""
+        if decision.status == "undoing" and self.run.status == "running":
+            await self._move("undoing")
+        room = self.document.at_once - len(self.doing)
+        wanted = [b for b in decision.begin if b.path not in self.doing][: max(0, room)]
+        unsafe = [b for b in wanted if not safe_to_repeat(b)]
+        if unsafe and not await self._announce(unsafe):
+            return True
+        for begin in [*wanted, *(b for b in decision.look if b.path not in self.doing)]:
+            task = asyncio.create_task(self._do(begin))
+            task.add_done_callback(lambda _: self._wake.set())
+            self.doing[begin.path] = Doing(begin, task, self.ctx.now())
+        return False
+
+    async def _announce(self, begins: Sequence[Begin | BeginUndo]) -> bool:
+        """Record that steps begin which must not begin twice."""
+        started = [self._recorded(b, Came("started"), self.ctx.now()) for b in begins]
+        return await self._write([StepStarted(step=step) for step in started], started)
+
+    async def _do(self, begin: Begin | BeginUndo) -> Came:
+        """Do one step; its failure is what came of it."""
+        place = Place(self.run_id, begin.path, self.ctx, self._acting, self.steps.get(begin.path))
+        try:
+            if isinstance(begin, Begin) and isinstance(begin.step, WorkflowStep):
+                return await ending.start_inner(begin, place, self.run)
+            return await carry_out(begin, place)
+        except AWAY as away:
+            return self._failed(begin, away, counted=False)
+        except Problem as problem:
+            return self._failed(begin, problem)
+        except Exception as broken:
+            telemetry.log().error("step broke", run=self.run_id, path=begin.path, exc_info=broken)
+            return self._failed(begin, TimedOut(f"{type(broken).__name__}: {broken}"))
+
+    def _failed(self, begin: Begin | BeginUndo, problem: Problem, *, counted: bool = True) -> Came:
+        """To be tried again, or failed for good."""
+        retry = retry_of(begin)
+        at, spread = self.ctx.now(), random.random()  # noqa: S311 - spreads load
+        if not counted and retry is not None:
+            due_at: Any = at + timedelta(seconds=1 + spread)
+        else:
+            due_at = after_failure(
+                retry, begin.attempt, problem.code,
+                retryable=problem.retryable, at=at, spread=spread,
+            )  # fmt: skip
+        status: Any = "failed" if due_at is None else "retrying"
+        return Came(status, error=describe(problem), due_at=due_at)
+
+    async def _wait(self, decision: Decision) -> None:
+        """Until something that is done ends, somebody wakes the driver, or something is due."""
+        if not any(doing.task.done() for doing in self.doing.values()):
+            timeout_s: float | None = None
+            if decision.due_at is not None:
+                timeout_s = max(0.0, (decision.due_at - self.ctx.now()).total_seconds())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._wake.wait()
+        self._wake.clear()
+        over = [doing for doing in self.doing.values() if doing.task.done()]
+        if over:
+            await self._record(over, None)
+        if self._told or not over:
+            self._told = False
+            await self._load()
+
+    async def _record(self, over: Sequence[Doing], decision: Decision | None) -> bool:
+        """Write down what came of steps, and the run's end with it if that was all."""
+        for doing in over:
+            del self.doing[doing.begin.path]
+        for _ in range(TRIES):
+            steps = [
+                self._recorded(doing.begin, doing.task.result(), doing.started_at)
+                for doing in over
+                if not self._over(doing.begin.path)
+            ]
+            end = decision or self._look_ahead({step.path: step for step in steps})
+            run = None
+            if end is not None and end.outcome is not None and self.run.status in OPEN:
+                run = ending.ended(self.run, end.status, end.outcome, self.ctx.now())
+            moved = [event_of(step) for step in steps if self._says_more(step)]
+            if await self._write(moved, steps, run):
+                return run is not None
+        raise VersionConflict
+
+    def _over(self, path: str) -> bool:
+        """Whether somebody else has ended a step meanwhile."""
+        step = self.steps.get(path)
+        return step is not None and step.status in ("done", "failed")
+
+    def _look_ahead(self, after: dict[str, RunStep]) -> Decision | None:
+        """What the engine will say once these are recorded, if it is the end."""
+        if self.doing or self.run.status == "paused":
+            return None
+        before, self.steps = self.steps, self.steps | after
+        try:
+            decision = self._decide()
+        finally:
+            self.steps = before
+        wanted = decision.outcome is not None and not decision.abandon
+        return decision if wanted else None
+
+    def _says_more(self, step: RunStep) -> bool:
+        """Whether a record says anything that the one before did not."""
+        before = self.steps.get(step.path)
+        return (
+            before is None
+            or step.status != "waiting"
+            or (
+                (before.status, before.awaits, before.output, before.due_at)
+                != (step.status, step.awaits, step.output, step.due_at)
+            )
+        )
+
+    async def _write(
+        self, moved: Sequence[Any], steps: Sequence[RunStep], run: WorkflowRun | None = None
+    ) -> bool:
+        """One transaction; False when somebody else has changed the run, which is read anew."""
+        ctx, signalled = self.ctx, list[RunStep]()
+        try:
+            async with ctx.transaction() as tx:
+                if any(step.awaits for step in (*self.steps.values(), *steps)):
+                    await tx.row(store.LOCK_RUN, self.run_id)  # before its steps, as everybody
+                for event in moved:
+                    await tx.record(event)
+                for step in steps:
+                    signalled += await self._signalled(tx, step)
+                if run is not None:
+                    await ending.record(tx, run, ctx)
+                    await tx.execute(store.FORGET, self.run_id, ctx.job_id)
+        except VersionConflict:
+            await self._load()
+            return False
+        self.steps |= {step.path: step for step in (*steps, *signalled)}
+        if run is not None:
+            self.run = run
+        return True
+
+    async def _signalled(self, tx: Transaction, step: RunStep) -> list[RunStep]:
+        """A signal that was sent before its step waited for it ends the step at once."""
+        kind, _, name = (step.awaits or "").partition("/")
+        if step.status != "waiting" or kind != "signal":
+            return []
+        row = await tx.row(store.TAKE_SIGNAL, self.run_id, name)
+        if row is None:
+            return []
+        done = ending.over(step, Came("done", row["data"]), self.ctx.now())
+        await tx.record(StepFinished(step=done))
+        return [done]
+
+    def _recorded(self, begin: Begin | BeginUndo, came: Came, began: datetime) -> RunStep:
+        """The next version of a step's record."""
+        before, at = self.steps.get(begin.path), self.ctx.now()
+        over = came.status in ("done", "failed")
+        return RunStep(
+            id=step_id(self.run_id, begin.path),
+            version=before.version + 1 if before else 1,
+            run_id=self.run_id,
+            path=begin.path,
+            kind="undo" if isinstance(begin, BeginUndo) else begin.step.type,  # type: ignore[attr-defined]
+            status=came.status,
+            attempt=begin.attempt,
+            output=came.output,
+            error=came.error,
+            awaits=came.awaits,
+            due_at=came.due_at,
+            started_at=before.started_at if before else began,
+            finished_at=at if over else None,
+        )
+
+    async def _rest(self, decision: Decision) -> bool:
+        """Nothing can be done now: stay for what is due soon, else let go."""
+        if decision.due_at is not None:
+            left_s = (decision.due_at - self.ctx.now()).total_seconds()
+            if left_s <= STAY_S:
+                await self._wait(decision)
+                return False
+        return await self._let_go(decision.due_at)
+
+    async def _let_go(self, due_at: datetime | None) -> bool:
+        """Give the run back, unless somebody has come with something in between."""
+        ctx = self.ctx
+        released = await ctx.database.row(
+            store.RELEASE, self.run_id, ctx.job_id, self.wakes, due_at
+        )
+        if released is not None:
+            return True
+        row = await ctx.database.row(store.WAKES, self.run_id, ctx.job_id)
+        if row is None:
+            return True
+        self.wakes = row["wakes"]
+        await self._load()
+        return False
+
+    async def _move(self, status: Any) -> None:
+        """Say that the run is something else now."""
+        moved = self.run.model_copy(update={"status": status, "version": self.run.version + 1})
+        if await self._write([RunMoved(run=moved)], []):
+            self.run = moved
+
+    def _waiting(self) -> list[RunStep]:
+        return [step for step in self.steps.values() if step.status in ("waiting", "retrying")]
+
+    async def _abandon(self, steps: Sequence[RunStep]) -> None:
+        """End steps that wait for what is no longer wanted, with what they wait for."""
+        if steps:
+            with contextlib.suppress(VersionConflict):  # one has ended just now: look again
+                await ending.abandon(steps, self._acting, self.ctx)
+            await self._load()
+
+    async def _stop(self) -> None:
+        tasks = [doing.task for doing in self.doing.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.doing.clear()
+
+    async def _acting(self) -> Context:
+        """What the owner of the run may now; asked once a drive.
+
+        Raises:
+            Unauthenticated: Nothing any more.
+        """
+        if self._owner is None:
+            question = ActFor(owner_id=self.run.owner_id, mandate=self.run.mandate)
+            owner = await self.ctx.as_principal(WORKFLOWS).call(principals.act_for, question)
+            self._owner = self.ctx.as_principal(owner)
+        return self._owner

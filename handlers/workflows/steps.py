@@ -1,0 +1,304 @@
+"""How each kind of step is done: what is asked of whom, and what came of it.
+
+Whatever a step asks is asked under the key `<run>/<path>`, whoever asks and however often: the one
+who is asked does it once. A step that waits says what for, and when to look again.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from bus.context import Context
+from handlers.workflows.engine import Begin, BeginUndo
+from handlers.workflows.mapping import Unmappable, computed
+from schemas import agents, catalogue, events, models, supervision, tools
+from schemas.agents import AssignWork, Brief, GetRun, StartRun
+from schemas.contract import Json, Operation, Problem, Schema
+from schemas.events import QueryEvents
+from schemas.models import GenerateText, Message
+from schemas.problems import Malformed, malformed
+from schemas.supervision import GetJob
+from schemas.tools import InvokeTool
+from schemas.workflows.document import (
+    AgentStep,
+    CallStep,
+    HumanStep,
+    InvokeStep,
+    JobStep,
+    PromptStep,
+    SetStep,
+    Undo,
+    WaitStep,
+)
+from schemas.workflows.runs import RunStep, StepStatus
+
+KEY_MAX = 200
+LOOK_S = 1.0
+LOOK_AT_RUN_S = 10.0
+GOOD_END = ("succeeded", "completed")
+BAD_END = ("failed", "cancelled", "timed_out")
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """What came of a step."""
+
+    status: StepStatus
+    output: Any = None
+    error: Json | None = None
+    awaits: str | None = None
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a step is done: its run, on whose behalf, and its record if it has one."""
+
+    run_id: str
+    path: str
+    ctx: Context
+    acting: Callable[[], Awaitable[Context]]
+    record: RunStep | None = None
+
+    @property
+    def key(self) -> str:
+        """Under which the world is asked."""
+        key = f"{self.run_id}/{self.path}"
+        return key if len(key) <= KEY_MAX else hashlib.sha256(key.encode()).hexdigest()
+
+    def in_s(self, seconds: float) -> datetime:
+        """The time in so many seconds."""
+        return self.ctx.now() + timedelta(seconds=seconds)
+
+    def late(self, within_s: float | None) -> bool:
+        """Whether a step that waits has waited long enough."""
+        begun = self.record.started_at if self.record else self.ctx.now()
+        return within_s is not None and self.ctx.now() >= begun + timedelta(seconds=within_s)
+
+    def look_by(self, seconds: float | None, within_s: float | None) -> datetime | None:
+        """When to look again: after so many seconds, or when the step has waited long enough."""
+        begun = self.record.started_at if self.record else self.ctx.now()
+        moments = [] if seconds is None else [self.in_s(seconds)]
+        moments += [] if within_s is None else [begun + timedelta(seconds=within_s)]
+        return min(moments, default=None)
+
+
+def failed(code: str, message: str, **details: Any) -> Came:
+    """A step that has failed for good."""
+    return Came("failed", error={"code": code, "message": message, "details": details})
+
+
+async def ask(
+    place: Place, operation: Operation[Any, Any], command: Schema, timeout_s: float | None = None
+) -> Any:
+    """What an operation answers to the owner of the run, as JSON."""
+    ctx = await place.acting()
+    reply = await ctx.call(operation, command, key=place.key, timeout_s=timeout_s)
+    return reply.model_dump(mode="json")
+
+
+def command_of(operation: Operation[Any, Any], given: Any) -> Schema:
+    """The request that a step's input makes.
+
+    Raises:
+        Malformed: It makes none.
+    """
+    try:
+        command: Schema = operation.request.model_validate(given)
+    except ValidationError as bad:
+        raise malformed(bad) from None
+    return command
+
+
+async def call(step: CallStep, known: Json, place: Place) -> Came:
+    """Ask an operation."""
+    operation = catalogue.operation(step.operation)
+    command = command_of(operation, computed(step.input, known))
+    return Came("done", await ask(place, operation, command, step.timeout_s))
+
+
+async def undo(step: Undo, known: Json, place: Place) -> Came:
+    """Take a step back."""
+    operation = catalogue.operation(step.operation)
+    return Came(
+        "done", await ask(place, operation, command_of(operation, computed(step.input, known)))
+    )
+
+
+async def job(step: JobStep, known: Json, place: Place) -> Came:
+    """Begin a job, and look whether it has ended."""
+    if place.record is None or place.record.awaits is None:
+        operation = catalogue.operation(step.operation)
+        command = command_of(operation, computed(step.input, known))
+        work = await ask(place, operation, command)
+        return Came("waiting", awaits=f"job/{work['id']}", due_at=place.in_s(LOOK_S))
+    job_id = place.record.awaits.partition("/")[2]
+    work = await ask(place, supervision.job, GetJob(id=job_id))
+    return ended(work, work["result"], place, step.timeout_s)
+
+
+async def agent(step: AgentStep, known: Json, place: Place) -> Came:
+    """Give work to an agent, and look whether it is done."""
+    if place.record is None or place.record.awaits is None:
+        brief = Brief(
+            objective=str(computed(step.objective, known)), inputs=computed(step.inputs, known)
+        )
+        if step.agent_id is not None:
+            command: Schema = StartRun(agent_id=step.agent_id, brief=brief)
+            run = await ask(place, agents.start_run, command)
+        else:
+            command = AssignWork(capabilities=step.capabilities, brief=brief)
+            run = await ask(place, agents.assign, command)
+        return Came("waiting", awaits=f"run/{run['id']}", due_at=place.in_s(LOOK_AT_RUN_S))
+    run = await ask(place, agents.run, GetRun(id=place.record.awaits.partition("/")[2]))
+    return ended(run, run["result"], place, step.timeout_s, LOOK_AT_RUN_S)
+
+
+def ended(thing: Json, result: Any, place: Place, within_s: float, look_s: float = LOOK_S) -> Came:
+    """What a job or an agent's run says of itself."""
+    assert place.record is not None
+    if thing["status"] in GOOD_END:
+        return Came("done", result)
+    if thing["status"] in BAD_END:
+        return failed("step_failed", f"It has {thing['status']}.", cause=thing["error"])
+    if place.late(within_s):
+        return failed("ERR_610", "It took too long.")
+    due_at = place.look_by(look_s, within_s)
+    return Came("waiting", awaits=place.record.awaits, due_at=due_at)
+
+
+async def tool(step: InvokeStep, known: Json, place: Place) -> Came:
+    """Invoke a tool."""
+    timeout_ms = int(min(step.timeout_s, 120) * 1000)
+    command = InvokeTool(
+        name=step.tool, arguments=computed(step.input, known), timeout_ms=max(100, timeout_ms)
+    )
+    invocation = await ask(place, tools.invoke, command)
+    return Came("done", invocation["result"])
+
+
+async def model(step: PromptStep, known: Json, place: Place) -> Came:
+    """Ask a model."""
+    said = [("system", step.system), ("user", step.prompt)]
+    messages = tuple(
+        Message(role=cast("Any", role), content=str(computed(text, known)))
+        for role, text in said
+        if text is not None
+    )
+    command = GenerateText(messages=messages, model=step.model, tokens_max=step.tokens_max)
+    return Came("done", await ask(place, models.generate, command, step.timeout_s))
+
+
+async def compute(step: SetStep, known: Json, _: Place) -> Came:
+    """Compute a value."""
+    return Came("done", computed(step.value, known))
+
+
+async def human(step: HumanStep, known: Json, place: Place) -> Came:
+    """Ask a person; what was asked stands in the record while nobody has answered."""
+    if place.record is None or place.record.awaits is None:
+        question = {"question": computed(step.question, known), "answer": step.answer}
+        due_at = place.look_by(None, step.within_s)
+        return Came("waiting", question, awaits="answer", due_at=due_at)
+    if not place.late(step.within_s):
+        return Came("waiting", place.record.output, awaits="answer",
+                    due_at=place.look_by(None, step.within_s))  # fmt: skip
+    if step.otherwise is None:
+        return failed("ERR_610", "Nobody has answered in time.")
+    return Came("done", computed(step.otherwise, known))
+
+
+async def wait(step: WaitStep, known: Json, place: Place) -> Came:
+    """Wait for a time, a signal or an event."""
+    if step.event is not None:
+        return await event(step, known, place)
+    begun = place.record is not None and place.record.awaits is not None
+    if step.signal is not None:
+        if begun and place.late(step.within_s):
+            return failed("ERR_610", f"The signal {step.signal} did not come in time.")
+        due_at = place.look_by(None, step.within_s)
+        return Came("waiting", awaits=f"signal/{step.signal}", due_at=due_at)
+    due_at = moment(step, known, place)
+    if due_at <= place.ctx.now():
+        return Came("done")
+    return Came("waiting", awaits="time", due_at=due_at)
+
+
+def moment(step: WaitStep, known: Json, place: Place) -> datetime:
+    """Until when a step waits.
+
+    Raises:
+        Unmappable: `until` is no moment.
+    """
+    if step.for_s is not None:
+        begun = place.record.started_at if place.record else place.ctx.now()
+        return begun + timedelta(seconds=step.for_s)
+    text = str(computed(step.until, known))
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise Unmappable(f"{text[:80]!r} is no moment.") from None
+    if at.tzinfo is None:
+        raise Unmappable(f"{text[:80]!r} does not say in which time zone.")
+    return at
+
+
+async def event(step: WaitStep, known: Json, place: Place) -> Came:
+    """Wait for an event that was recorded after the step had begun."""
+    assert step.event is not None
+    if place.record is None or place.record.awaits is None:
+        newest = await ask(place, events.query, QueryEvents(limit=1, newest_first=True))
+        after = newest["items"][0]["seq"] if newest["items"] else 0
+        return Came("waiting", {"after": after}, awaits=f"event/{step.event}",
+                    due_at=place.look_by(LOOK_S, step.within_s))  # fmt: skip
+    after = place.record.output["after"]
+    found = await ask(place, events.query, QueryEvents(type=step.event, after_seq=after, limit=200))
+    for item in found["items"]:
+        if all(computed(p, item) == computed(v, known) for p, v in step.match.items()):
+            return Came("done", item)
+    if place.late(step.within_s):
+        return failed("ERR_610", f"No such event came: {step.event}.")
+    if found["next"]:
+        after = found["items"][-1]["seq"]
+    due_at = place.look_by(LOOK_S, step.within_s)
+    return Came("waiting", {"after": after}, awaits=f"event/{step.event}", due_at=due_at)
+
+
+Do = Callable[[Any, Json, Place], Awaitable[Came]]
+HOW: dict[type[Any], Do] = {
+    CallStep: call, JobStep: job, AgentStep: agent, InvokeStep: tool, PromptStep: model,
+    SetStep: compute, HumanStep: human, WaitStep: wait, Undo: undo,
+}  # fmt: skip
+
+
+async def carry_out(begin: Begin | BeginUndo, place: Place) -> Came:
+    """Do the step; a value that cannot be computed is its failure.
+
+    Raises:
+        Problem: What was asked has refused, or does not answer.
+    """
+    what = begin.undo if isinstance(begin, BeginUndo) else begin.step
+    try:
+        return await HOW[type(what)](what, begin.known, place)
+    except Unmappable as unfit:
+        raise Malformed(str(unfit)) from None
+    except ValidationError as bad:
+        raise malformed(bad) from None
+
+
+def safe_to_repeat(begin: Begin | BeginUndo) -> bool:
+    """Whether asking again does no harm, so that nothing need be recorded before."""
+    what = begin.undo if isinstance(begin, BeginUndo) else begin.step
+    if not isinstance(what, CallStep | JobStep | Undo):
+        return True
+    operation = catalogue.operation(what.operation)
+    return operation.reads or operation.idempotent or operation.kind == "task"
+
+
+def describe(problem: Problem) -> Json:
+    """A problem as it is kept with a step."""
+    return {"code": problem.code, "message": problem.message, "details": dict(problem.details)}

@@ -1,0 +1,96 @@
+"""SQL of workflows and runs. Entities' rows are written by recording events."""
+
+from bus.statement import Statement
+
+GET = Statement("SELECT * FROM flow.workflows WHERE id = $1")
+LOCK = Statement("SELECT * FROM flow.workflows WHERE id = $1 FOR UPDATE")
+NAMED = Statement(
+    """
+    SELECT * FROM flow.workflows WHERE owner_id = $1 AND name = $2 AND status = 'active'
+    """
+)
+LIST = Statement(
+    """
+    SELECT * FROM flow.workflows
+    WHERE ($1::text IS NULL OR owner_id = $1 OR id = ANY($2::uuid[]))
+      AND NOT id = ANY($3::uuid[]) AND status = 'active'
+      AND ($4::text IS NULL OR name = $4)
+      AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::uuid))
+    ORDER BY created_at DESC, id DESC LIMIT $7
+    """
+)
+KEEP_DOCUMENT = Statement(
+    """
+    INSERT INTO flow.documents (workflow_id, version, document) VALUES ($1, $2, $3)
+    """
+)
+DOCUMENT = Statement("SELECT document FROM flow.documents WHERE workflow_id = $1 AND version = $2")
+
+RUN = Statement("SELECT * FROM flow.runs WHERE id = $1")
+LOCK_RUN = Statement("SELECT * FROM flow.runs WHERE id = $1 FOR UPDATE")
+RUNS = Statement(
+    """
+    SELECT * FROM flow.runs
+    WHERE ($1::text IS NULL OR owner_id = $1 OR id = ANY($2::uuid[]))
+      AND NOT id = ANY($3::uuid[])
+      AND ($4::uuid IS NULL OR workflow_id = $4)
+      AND ($5::text IS NULL OR status = $5)
+      AND ($6::timestamptz IS NULL OR (started_at, id) < ($6, $7::uuid))
+    ORDER BY started_at DESC, id DESC LIMIT $8
+    """
+)
+STEPS = Statement("SELECT * FROM flow.steps WHERE run_id = $1")
+STEP = Statement("SELECT * FROM flow.steps WHERE id = $1")
+STEPS_PAGE = Statement(
+    """
+    SELECT * FROM flow.steps WHERE run_id = $1
+      AND ($2::timestamptz IS NULL OR (started_at, id) > ($2, $3::uuid))
+    ORDER BY started_at, id LIMIT $4
+    """
+)
+AWAITING = Statement(
+    "SELECT * FROM flow.steps WHERE run_id = $1 AND awaits = $2 AND status = 'waiting'"
+)
+ANYWHERE_AWAITING = Statement(
+    "SELECT * FROM flow.steps WHERE awaits = $1 AND status = 'waiting' LIMIT 1"
+)
+
+KEEP_SIGNAL = Statement(
+    "INSERT INTO flow.signals (run_id, name, data, sent_at) VALUES ($1, $2, $3, $4)"
+)
+TAKE_SIGNAL = Statement(
+    """
+    DELETE FROM flow.signals WHERE position = (
+        SELECT position FROM flow.signals WHERE run_id = $1 AND name = $2
+        ORDER BY position LIMIT 1
+    ) RETURNING data
+    """
+)
+
+CLAIM = Statement(
+    """
+    INSERT INTO flow.drivers AS d (run_id, job_id, wakes) VALUES ($1, $2, 1)
+    ON CONFLICT (run_id) DO UPDATE SET wakes = d.wakes + 1, due_at = NULL,
+        job_id = CASE WHEN d.job_id IS NOT NULL AND EXISTS (
+            SELECT 1 FROM ops.jobs j
+            WHERE j.id = d.job_id AND j.status = 'running' AND j.lease_until > now()
+        ) THEN d.job_id ELSE excluded.job_id END
+    RETURNING job_id, wakes
+    """
+)
+RELEASE = Statement(
+    """
+    UPDATE flow.drivers SET job_id = NULL, due_at = $4
+    WHERE run_id = $1 AND job_id = $2 AND wakes = $3 RETURNING run_id
+    """
+)
+WAKES = Statement("SELECT wakes FROM flow.drivers WHERE run_id = $1 AND job_id = $2")
+FORGET = Statement("DELETE FROM flow.drivers WHERE run_id = $1 AND job_id = $2")
+DUE = Statement(
+    """
+    UPDATE flow.drivers SET due_at = NULL WHERE run_id IN (
+        SELECT run_id FROM flow.drivers WHERE due_at <= $1
+        ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) RETURNING run_id
+    """
+)

@@ -1,0 +1,237 @@
+"""Runs of workflows: what is going on, what was done, and what it waits for."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from schemas.agents import RunFinished as AgentRunFinished
+from schemas.contract import (
+    Entity,
+    Event,
+    Id,
+    Job,
+    Json,
+    Listing,
+    Name,
+    Operation,
+    Page,
+    Problem,
+    Reaction,
+    Reason,
+    Schema,
+)
+from schemas.principal import Mandate
+from schemas.problems import IllegalMove, NotFound, OutsideSchema
+
+RunStatus = Literal["running", "paused", "undoing", "succeeded", "failed", "undone", "cancelled"]
+StepStatus = Literal["started", "waiting", "retrying", "done", "failed"]
+Path = str
+"""A step's place in its run: `review`, or `each[3].review` inside a map."""
+
+
+class WorkflowRun(Entity, table="flow.runs"):
+    """One run of a workflow, from its inputs to its result."""
+
+    workflow_id: Id
+    workflow_name: str
+    workflow_version: int
+    owner_id: str
+    status: RunStatus
+    inputs: Json
+    result: Any
+    error: Json | None
+    parent_id: Id | None
+    parent_path: str | None
+    started_at: datetime
+    finished_at: datetime | None
+    deadline: datetime | None
+    mandate: Mandate | None = Field(None, description="With which rights it was asked for.")
+
+
+class RunStep(Entity, table="flow.steps"):
+    """One step of a run. What is recorded here as done is never done again."""
+
+    run_id: Id
+    path: Path
+    kind: str
+    status: StepStatus
+    attempt: int
+    output: Any
+    error: Json | None
+    awaits: str | None = Field(description="A signal, question, run or event that it waits for.")
+    due_at: datetime | None
+    started_at: datetime
+    finished_at: datetime | None
+
+
+class StartWorkflow(Schema):
+    """Start a run; it goes on by itself until it ends or waits for something that it names."""
+
+    id: Id
+    inputs: Json = Field(default_factory=dict)
+
+
+class GetWorkflowRun(Schema):
+    """Show one run."""
+
+    id: Id
+
+
+class ListWorkflowRuns(Listing):
+    """List runs, newest first."""
+
+    workflow_id: Id | None = None
+    status: RunStatus | None = None
+
+
+class ListRunSteps(Listing):
+    """List what a run has done and waits for, oldest first."""
+
+    id: Id
+
+
+class CancelWorkflowRun(Schema):
+    """End a run, with what it is doing; `undo` takes back what it has done."""
+
+    id: Id
+    reason: Reason | None = None
+    undo: bool = False
+
+
+class PauseRun(Schema):
+    """Begin no more steps; those under way are finished."""
+
+    id: Id
+
+
+class ResumeRun(Schema):
+    """Go on after a pause."""
+
+    id: Id
+
+
+class RetryRun(Schema):
+    """Go on with a failed run: what failed is tried again, what is done is kept."""
+
+    id: Id
+
+
+class SendSignal(Schema):
+    """Tell a run something that it waits for, or will."""
+
+    id: Id
+    name: Name
+    data: Any = None
+
+
+class AnswerQuestion(Schema):
+    """Answer what a run asks a person."""
+
+    id: Id
+    path: str = Field(max_length=300)
+    answer: Any = None
+
+
+class NothingAsked(Problem, code="ERR_192", status=409):
+    """No question is open there, or it was answered already."""
+
+
+class OutcomeUnknown(Problem, code="ERR_193", status=409):
+    """A step that must not be done twice was begun, and it is not known whether it was done."""
+
+
+class Drive(Job, name="workflows.drive", workers=64, attempts=100_000, timeout_s=86_400.0):
+    """Carry a run on until it ends or has nothing to do but to wait."""
+
+    run_id: Id
+
+
+class RunStarted(Event, name="workflows.run_started"):
+    """A run has begun."""
+
+    run: WorkflowRun
+
+
+class RunMoved(Event, name="workflows.run_moved"):
+    """It was paused, goes on, or takes back what it did."""
+
+    run: WorkflowRun
+
+
+class RunTold(Event, name="workflows.run_told"):
+    """Something came that it may wait for."""
+
+    run: WorkflowRun
+
+
+class RunEnded(Event, name="workflows.run_ended"):
+    """It has come to an end, good or bad."""
+
+    run: WorkflowRun
+
+
+class StepStarted(Event, name="workflows.step_started"):
+    """Something is begun that must not be begun twice."""
+
+    step: RunStep
+
+
+class StepWaiting(Event, name="workflows.step_waiting"):
+    """A step waits for what it names."""
+
+    step: RunStep
+
+
+class StepFinished(Event, name="workflows.step_finished"):
+    """A step is done, has failed, or will be tried again."""
+
+    step: RunStep
+
+
+start = Operation(
+    "workflows.start", StartWorkflow, WorkflowRun, rest="POST /workflows/{id}/runs -> 202",
+    may="workflows:execute", problems=(NotFound, OutsideSchema), emits=(RunStarted,),
+    idempotent=True,
+)  # fmt: skip
+run = Operation(
+    "workflows.run", GetWorkflowRun, WorkflowRun, rest="GET /workflow-runs/{id}",
+    may="workflows:read", problems=(NotFound,),
+)  # fmt: skip
+runs = Operation(
+    "workflows.runs", ListWorkflowRuns, Page[WorkflowRun], rest="GET /workflow-runs",
+    may="workflows:read",
+)  # fmt: skip
+steps = Operation(
+    "workflows.steps", ListRunSteps, Page[RunStep], rest="GET /workflow-runs/{id}/steps",
+    may="workflows:read", problems=(NotFound,),
+)  # fmt: skip
+cancel = Operation(
+    "workflows.cancel", CancelWorkflowRun, WorkflowRun, rest="POST /workflow-runs/{id}/cancel",
+    may="workflows:control", problems=(NotFound, IllegalMove), emits=(RunEnded, RunMoved),
+    idempotent=True,
+)  # fmt: skip
+pause = Operation(
+    "workflows.pause", PauseRun, WorkflowRun, rest="POST /workflow-runs/{id}/pause",
+    may="workflows:control", problems=(NotFound, IllegalMove), emits=(RunMoved,), idempotent=True,
+)  # fmt: skip
+resume = Operation(
+    "workflows.resume", ResumeRun, WorkflowRun, rest="POST /workflow-runs/{id}/resume",
+    may="workflows:control", problems=(NotFound, IllegalMove), emits=(RunMoved,), idempotent=True,
+)  # fmt: skip
+retry = Operation(
+    "workflows.retry", RetryRun, WorkflowRun, rest="POST /workflow-runs/{id}/retry",
+    may="workflows:execute", problems=(NotFound, IllegalMove), emits=(RunMoved, StepFinished),
+    idempotent=True,
+)  # fmt: skip
+signal = Operation(
+    "workflows.signal", SendSignal, WorkflowRun, rest="POST /workflow-runs/{id}/signals",
+    may="workflows:control", problems=(NotFound, IllegalMove), emits=(RunTold, StepFinished),
+    idempotent=True,
+)  # fmt: skip
+answer = Operation(
+    "workflows.answer", AnswerQuestion, RunStep, rest="POST /workflow-runs/{id}/answers",
+    may="workflows:control", problems=(NotFound, NothingAsked, OutsideSchema),
+    emits=(StepFinished, RunTold), idempotent=True,
+)  # fmt: skip
+on_agent_finished = Reaction("workflows-follow-agent", AgentRunFinished)
