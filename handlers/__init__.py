@@ -23,5 +23,6 @@ DOMAINS = (
     "evaluation",
     "registry",
     "supervision",
+    "integration",
     "vault",
 )
