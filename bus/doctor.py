@@ -1,7 +1,7 @@
 """What is wrong with the servers, in words that say what to do."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from nats.js.errors import Error as JetStreamError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from bus import passwords, tls
+from bus import letters, passwords, tls
 from bus.connection import connect_once_options
 from bus.settings import Settings
 from bus.topology import STREAMS
@@ -66,6 +66,8 @@ async def postgres(settings: Settings) -> list[Finding]:
         there = {r["extname"] for r in await connection.fetch("SELECT extname FROM pg_extension")}
         revision = await connection.fetchval("SELECT version_num FROM public.alembic_version")
         given = {r["role"]: r["note"] for r in await connection.fetch(passwords.NOTES.text)}
+        kept = await connection.fetchval("SELECT to_regclass('ops.dead_letters') IS NOT NULL")
+        counted = await connection.fetch(letters.COUNT.text) if kept else []
     finally:
         await connection.close()
     missing = sorted(set(EXTENSIONS) - there)
@@ -73,7 +75,16 @@ async def postgres(settings: Settings) -> list[Finding]:
         Finding("postgres", True, f"version {version}, revision {revision}"),
         Finding("extensions", not missing, f"missing: {missing}" if missing else "all there"),
         ages(given),
+        waiting(counted),
     ]
+
+
+def waiting(counted: Iterable[Mapping[str, Any]]) -> Finding:
+    """Whether messages were given up that somebody has to look at."""
+    rows = sorted((row["consumer"], row["state"], row["letters"]) for row in counted)
+    listed = ", ".join(f"{consumer} {number} {state}" for consumer, state, number in rows)
+    text = f"{listed}; `portal integration dead-letters` shows them"
+    return Finding("letters", not rows, text if rows else "none is dead")
 
 
 def ages(notes: Mapping[str, str | None]) -> Finding:

@@ -23,6 +23,9 @@ ERROR = "Nats-Service-Error"
 ERROR_CODE = "Nats-Service-Error-Code"
 MESSAGE_ID = "Nats-Msg-Id"
 JOB_ID = "x-job-id"
+LETTER = "x-letter"
+LETTER_TO = "x-letter-to"
+REQUEUED_OF = "x-requeued-of"
 
 Headers = Mapping[str, str]
 

@@ -12,6 +12,8 @@ POINTS = (
     "after-commit-before-reply",
     "after-publish-before-delete",
     "after-effect-before-ack",
+    "before-letter",
+    "after-letter-before-end",
     "after-model-before-checkpoint",
     "after-tool-before-checkpoint",
     "tool-claimed",

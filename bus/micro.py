@@ -21,9 +21,8 @@ from nats.micro.service import (
 
 from bus import telemetry
 from bus.service import Service
+from bus.version import VERSION
 from schemas.contract import Operation
-
-VERSION = "0.1.0"
 
 
 class Announced(MicroService):  # type: ignore[misc]

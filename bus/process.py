@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bus import faults, lifecycle, passwords, reconciler, telemetry, tls
+from bus import faults, letters, lifecycle, passwords, reconciler, telemetry, tls
 from bus.audit import Auditor
 from bus.background import end, forever
 from bus.broker import BusBroker
@@ -104,9 +104,10 @@ async def answering(
 
 
 def in_background(services: Sequence[Service], platform: Platform) -> list[asyncio.Task[None]]:
-    """Relay, reconciler and sweeps."""
+    """Relay, reconciler, what is counted, and sweeps."""
     return [
         asyncio.create_task(Relay(platform).run()),
+        asyncio.create_task(letters.Counter(platform).run()),
         asyncio.create_task(reconciler.run(platform)),
         asyncio.create_task(
             forever("passwords", partial(passwords.look_at_ages, platform), passwords.LOOK_EVERY_S)

@@ -6,7 +6,8 @@ it, so a message delivered twice, or to a worker thought dead, does no harm.
 
 Both send `in_progress` every 3 s, so that a crashed worker's message comes back after 10 s while
 a slow one keeps its own. Only failures of the work itself are counted; while a server is down
-the message waits.
+the message waits. What fails for good becomes a dead letter (`letters.py`), written in the
+transaction that says the message is dealt with; only then is its delivery ended.
 """
 
 import asyncio
@@ -21,38 +22,23 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from pydantic import ValidationError
 
-from bus import envelope, faults, subjects, telemetry
-from bus.background import forever
-from bus.context import Boundary, Context, Platform
-from bus.database import Transaction
+from bus import envelope, faults, letters, telemetry
+from bus.beating import LeaseLost, beating
+from bus.context import IDS, Boundary, Context, Platform
 from bus.envelope import Origin
+from bus.inbox import COUNT_FAILURE, AlreadyDone, Blocked, Inbox, mark
+from bus.letters import Given, describe
 from bus.statement import Statement
 from schemas.contract import Event, Problem, Reaction, Schema
 from schemas.principal import Principal
 from schemas.problems import DependencyDown, TimedOut, Unavailable
 
-BEAT_S = 3.0
 LEASE_S = 10
 FAILURES_MAX = 8
 WAIT_FOR_SERVERS_S = 2.0
 BACKOFF_S_MAX = 60.0
 BACK_OFF_FOR: tuple[type[Problem], ...] = (DependencyDown, Unavailable)
 
-MARK_SEEN = Statement(
-    """
-    INSERT INTO ops.inbox (consumer, message_id, done) VALUES ($1, $2, true)
-    ON CONFLICT (consumer, message_id) DO UPDATE SET done = true WHERE NOT ops.inbox.done
-    RETURNING consumer
-    """
-)
-COUNT_FAILURE = Statement(
-    """
-    INSERT INTO ops.inbox (consumer, message_id, failures, error) VALUES ($1, $2, 1, $3)
-    ON CONFLICT (consumer, message_id)
-    DO UPDATE SET failures = ops.inbox.failures + 1, error = excluded.error
-    RETURNING failures
-    """
-)
 CLAIM_JOB = Statement(
     """
     UPDATE ops.jobs SET status = 'running', attempts = attempts + 1, worker = $2,
@@ -70,9 +56,15 @@ RENEW_LEASE = Statement(
 )
 FINISH_JOB = Statement(
     """
-    UPDATE ops.jobs SET status = $3, result = $4, error = $5, finished_at = now(),
-        lease_until = NULL
-    WHERE id = $1 AND worker = $2 AND status = 'running' RETURNING id
+    WITH finished AS (
+        UPDATE ops.jobs SET status = $3, result = $4, error = $5, finished_at = now(),
+            lease_until = NULL
+        WHERE id = $1 AND worker = $2 AND status = 'running' RETURNING id, status
+    ), letter AS (
+        UPDATE ops.dead_letters SET state = 'done', settled_at = now()
+        WHERE job_id = (SELECT id FROM finished WHERE status = 'succeeded') AND state = 'requeued'
+    )
+    SELECT id FROM finished
     """
 )
 RETRY_JOB = Statement(
@@ -92,54 +84,6 @@ class Unreadable(Exception):
     """The message is of no form that its reaction knows, and never will be."""
 
 
-class AlreadyDone(Exception):
-    """The event's effect was committed before; only the acknowledgement was lost."""
-
-
-class Inbox(Boundary):
-    """Marks an event as seen in the transaction of its effect."""
-
-    def __init__(self, durable: str, message_id: str) -> None:
-        self._durable, self._message_id = durable, message_id
-
-    async def begun(self, transaction: Transaction) -> None:
-        """Mark the event as seen.
-
-        Raises:
-            AlreadyDone: It was seen before.
-        """
-        if await transaction.row(MARK_SEEN, self._durable, self._message_id) is None:
-            raise AlreadyDone
-
-
-@contextlib.asynccontextmanager
-async def beating(message: Msg, renew: Callable[[], Awaitable[None]] | None = None) -> Any:
-    """Keep the message ours while the block runs; `renew` may cancel the block by raising."""
-    worker = asyncio.current_task()
-
-    async def beat() -> None:
-        await asyncio.sleep(BEAT_S)
-        with contextlib.suppress(NatsError):
-            await message.in_progress()
-        try:
-            if renew is not None:
-                await renew()
-        except LeaseLost:
-            assert worker is not None
-            worker.cancel("lease lost")
-            await asyncio.Event().wait()  # said once; the end of the block ends this too
-
-    beats = asyncio.create_task(forever("beat", beat, 0))
-    try:
-        yield
-    finally:
-        beats.cancel()
-
-
-class LeaseLost(Exception):
-    """Another worker holds the job now, or it was cancelled."""
-
-
 class Follower:
     """One reaction, as it consumes its events."""
 
@@ -151,70 +95,123 @@ class Follower:
 
     async def consume(self, message: Msg) -> None:
         """React to one event and acknowledge it; never raises."""
-        message_id = (message.headers or {}).get("ce-id", "")
+        what = letters.given(message, self.reaction.durable, event=self._kind(message))
+        if what.letter_to not in (None, self.reaction.durable):
+            await message.ack()
+            return
         outcome = "ok"
         try:
             async with beating(message), asyncio.timeout(self.reaction.timeout_s):
-                await self._react(message, message_id)
+                await self._react(what)
             faults.point("after-effect-before-ack")
             await message.ack()
         except AlreadyDone:
             await message.ack()
         except Exception as failure:
-            outcome = await self._failed(message, message_id, failure)
+            outcome = await self._failed(message, what, failure)
         telemetry.reactions_total.labels(self.reaction.durable, outcome).inc()
 
-    async def _react(self, message: Msg, message_id: str) -> None:
-        headers = message.headers or {}
+    def _kind(self, message: Msg) -> type[Event] | None:
         try:
-            kind = self.reaction.event_named(headers.get("ce-type", ""))
-            event = kind.model_validate_json(message.data, extra="ignore")
+            return self.reaction.event_named((message.headers or {}).get("ce-type", ""))
+        except KeyError:
+            return None
+
+    async def _react(self, what: Given) -> None:
+        try:
+            kind = self.reaction.event_named(what.headers.get("ce-type", ""))
+            event = kind.model_validate_json(what.body, extra="ignore")
         except (KeyError, ValidationError) as odd:
             raise Unreadable(f"{type(odd).__name__}: {odd}") from odd
+        await self._handle(event, self._context(what, Inbox(what)), what)
+
+    def _context(self, what: Given, boundary: Boundary | None = None) -> Context:
+        headers = what.headers
         origin = Origin(
             actor=headers.get("ce-actor", self._domain),
             roles=("admin",),
             request_id=headers.get(envelope.REQUEST_ID, ""),
             correlation_id=headers.get(envelope.CORRELATION_ID),
-            causation_id=message_id,
+            causation_id=headers.get("ce-id", what.message_id),
             trace_parent=telemetry.child_of(headers),
         )
         principal = Principal(id=self._domain, kind="service", roles=("admin",), via="bus")
-        inbox = Inbox(self.reaction.durable, message_id)
-        context = Context(self._platform, principal, origin, boundary=inbox)
-        await self._handle(event, context)
+        return Context(self._platform, principal, origin, boundary=boundary)
 
-    async def _handle(self, event: Event, context: Context) -> None:
+    async def _handle(self, event: Event, context: Context, what: Given) -> None:
         try:
             await self._handler(event, context)
+            if what.letter_id and context.transaction_open is None:
+                async with context.transaction():
+                    pass  # nothing had to be written, and the letter is done all the same
             transaction, context.transaction_open = context.transaction_open, None
             if transaction is not None:
+                if what.letter_id:
+                    await letters.settle(
+                        transaction, what.letter_id, "done", what.consumer, what.aggregate_id
+                    )
                 await transaction.commit()
         finally:
             if context.transaction_open is not None:
                 await context.transaction_open.roll_back()
 
-    async def _failed(self, message: Msg, message_id: str, failure: Exception) -> str:
+    async def _failed(self, message: Msg, what: Given, failure: Exception) -> str:
         if isinstance(failure, BACK_OFF_FOR):
             await nak(message, WAIT_FOR_SERVERS_S)
             return "waiting"
-        poison = isinstance(failure, Unreadable)
-        telemetry.log().warning(
-            "reaction failed", durable=self.reaction.durable, id=message_id, exc_info=failure
-        )
         try:
-            row = await self._platform.database.row(
-                COUNT_FAILURE, self.reaction.durable, message_id, describe(failure)
+            outcome, pause_s = await self._give_up_or_wait(what, failure)
+        except AlreadyDone:
+            outcome, pause_s = "ok", None
+        except Exception as broken:
+            telemetry.log().warning(
+                "failure could not be kept", id=what.message_id, exc_info=broken
             )
-        except Problem:
-            await nak(message, WAIT_FOR_SERVERS_S)
-            return "waiting"
+            outcome, pause_s = "waiting", WAIT_FOR_SERVERS_S
+        if pause_s is not None:
+            await nak(message, pause_s)
+        else:
+            faults.point("after-letter-before-end")
+            await (message.term if outcome == "dead" else message.ack)()
+        return outcome
+
+    async def _give_up_or_wait(self, what: Given, failure: Exception) -> tuple[str, float | None]:
+        """What becomes of a message that failed, and the pause before its next try, if any."""
+        if isinstance(failure, Blocked) or await self._is_blocked(what):
+            return ("parked", None) if await self._park(what) else ("retry", 0)
+        telemetry.log().warning(
+            "reaction failed", durable=what.consumer, id=what.message_id, exc_info=failure
+        )
+        row = await self._platform.database.row(
+            COUNT_FAILURE, what.consumer, what.message_id, letters.describe(failure)
+        )
         failures = row["failures"] if row else 1
-        if poison or failures >= FAILURES_MAX:
-            await bury(self._platform, message, "events", self.reaction.durable, failure)
-            return "dead"
-        await nak(message, back_off(failures))
-        return "retry"
+        if isinstance(failure, Unreadable) or failures >= FAILURES_MAX:
+            return await self._bury(what, failure, failures), None
+        return "retry", back_off(failures)
+
+    async def _is_blocked(self, what: Given) -> bool:
+        """A reaction may fail before it opens the transaction in which it would have been told."""
+        found = await self._platform.database.row(letters.IN_QUEUE, what.consumer, what.queue)
+        return found is not None
+
+    async def _park(self, what: Given) -> bool:
+        """Write that it waits, and that it is dealt with; false if it need not wait any more."""
+        async with self._context(what).transaction() as tx:
+            faults.point("before-letter")
+            parked = await letters.park(tx, what, self._platform.clock.new_id())
+            if parked:
+                await mark(tx, what)
+        return parked
+
+    async def _bury(self, what: Given, failure: Exception, failures: int) -> str:
+        """Write the letter, and that the message is dealt with; returns the letter's state."""
+        async with self._context(what).transaction() as tx:
+            faults.point("before-letter")
+            new_id = self._platform.clock.new_id()
+            state = await letters.bury(tx, what, failure, failures, new_id)
+            await mark(tx, what)
+        return state
 
 
 class Worker:
@@ -239,11 +236,15 @@ class Worker:
         self._timeout_s = timeout_s
         self._give_up = give_up
         self._worker = platform.clock.new_id()
+        self._durable = name.replace(".", "-")
 
     async def consume(self, message: Msg) -> None:
         """Work on one job and acknowledge it; never raises but when cancelled."""
         job_id = (message.headers or {}).get(envelope.JOB_ID, "")
         try:
+            if not IDS.fullmatch(job_id):
+                await self._bury_nameless(message)
+                return
             claim = await self._platform.database.row(CLAIM_JOB, job_id, self._worker, LEASE_S)
             if claim is None:
                 await self._skip(message, job_id)
@@ -252,6 +253,8 @@ class Worker:
                 await self._attempt(message, job_id, dict(claim))
         except BACK_OFF_FOR:
             await nak(message, WAIT_FOR_SERVERS_S)
+        except LeaseLost:
+            await nak(message, LEASE_S)
         except asyncio.CancelledError as cancelled:
             await nak(message, 0 if cancelled.args != ("lease lost",) else LEASE_S)
             if cancelled.args != ("lease lost",):
@@ -270,9 +273,9 @@ class Worker:
 
     async def _attempt(self, message: Msg, job_id: str, claim: dict[str, Any]) -> None:
         context = self._context(message, job_id, claim)
-        command = self._request.model_validate_json(message.data, extra="ignore")
         started = time.perf_counter()
         try:
+            command = self._read(message)
             if claim["attempts"] > self._attempts:
                 raise TimedOut("The job was started too often without ever ending.")
             with structlog.contextvars.bound_contextvars(job=job_id, kind=self.name):
@@ -281,9 +284,9 @@ class Worker:
         except BACK_OFF_FOR as waiting:
             await self._again(message, job_id, waiting, WAIT_FOR_SERVERS_S, uncounted=1)
         except Exception as failure:
-            await self._failed(message, context, command, failure)
+            await self._failed(message, context, failure)
         else:
-            await self._finish(job_id, "succeeded", result, None)
+            await self._finish(job_id, result)
             faults.point("after-effect-before-ack")
             await message.ack()
             telemetry.jobs_total.labels(self.name, "succeeded").inc()
@@ -308,12 +311,18 @@ class Worker:
         )  # fmt: skip
         return Context(self._platform, principal, origin, job_id=job_id, attempt=claim["attempts"])
 
-    async def _failed(
-        self, message: Msg, context: Context, command: Schema, failure: Exception
-    ) -> None:
+    def _read(self, message: Msg) -> Schema:
+        try:
+            return self._request.model_validate_json(message.data, extra="ignore")
+        except ValidationError as odd:
+            raise Unreadable(f"{type(odd).__name__}: {odd}") from odd
+
+    async def _failed(self, message: Msg, context: Context, failure: Exception) -> None:
         assert context.job_id is not None
         problem = failure if isinstance(failure, Problem) else None
+        unreadable = isinstance(failure, Unreadable)
         final = context.attempt >= self._attempts or (problem and not problem.retryable)
+        final = final or unreadable
         telemetry.log().warning(
             "job failed", job=self.name, id=context.job_id, attempt=context.attempt,
             final=bool(final), exc_info=None if problem else failure, problem=describe(failure),
@@ -321,12 +330,39 @@ class Worker:
         if not final:
             await self._again(message, context.job_id, failure, back_off(context.attempt))
             return
-        if self._give_up is not None:
+        if self._give_up is not None and not unreadable:
             from_work = problem or TimedOut(describe(failure))
-            await self._give_up(command, context, from_work)
-        await self._finish(context.job_id, "failed", None, describe(failure))
-        await bury(self._platform, message, "jobs", self.name.replace(".", "-"), failure)
+            await self._give_up(self._read(message), context, from_work)
+        await self._bury(message, context, failure)
+        await message.term()
         telemetry.jobs_total.labels(self.name, "failed").inc()
+
+    async def _bury(self, message: Msg, context: Context, failure: Exception) -> None:
+        """Write the letter in the transaction that fails the job, unless it is ours no more."""
+        job_id = context.job_id
+        what = letters.given(message, self._durable, job_id=job_id)
+        async with context.transaction() as tx:
+            faults.point("before-letter")
+            values = (job_id, self._worker, "failed", None, describe(failure))
+            if await tx.row(FINISH_JOB, *values) is None:
+                raise LeaseLost
+            await letters.bury(tx, what, failure, context.attempt, context.new_id())
+        faults.point("after-letter-before-end")
+
+    async def _bury_nameless(self, message: Msg) -> None:
+        """A message that names no job can only be looked at; the inbox knows that it was."""
+        what = letters.given(message, self._durable)
+        odd = Unreadable("The message names no job.")
+        origin = Origin(self.name, what.headers.get(envelope.REQUEST_ID, ""))
+        principal = Principal(id=self.name.split(".")[0], kind="service", via="bus")
+        with contextlib.suppress(AlreadyDone):
+            context = Context(self._platform, principal, origin)
+            async with context.transaction() as tx:
+                faults.point("before-letter")
+                await letters.bury(tx, what, odd, 1, context.new_id())
+                await mark(tx, what)
+        faults.point("after-letter-before-end")
+        await message.term()
 
     async def _again(
         self, message: Msg, job_id: str, failure: Exception, after_s: float, uncounted: int = 0
@@ -337,23 +373,14 @@ class Worker:
         await nak(message, after_s)
         telemetry.jobs_total.labels(self.name, "retried").inc()
 
-    async def _finish(
-        self, job_id: str, status: str, result: Schema | None, error: str | None
-    ) -> None:
+    async def _finish(self, job_id: str, result: Schema | None) -> None:
         body = result.model_dump(mode="json") if result is not None else None
-        await self._platform.database.row(FINISH_JOB, job_id, self._worker, status, body, error)
+        await self._platform.database.row(FINISH_JOB, job_id, self._worker, "succeeded", body, None)
 
     async def _renew(self, job_id: str) -> None:
         row = await self._platform.database.row(RENEW_LEASE, job_id, self._worker, LEASE_S)
         if row is None:
             raise LeaseLost
-
-
-def describe(failure: Exception) -> str:
-    """One line for the job's or the inbox row."""
-    if isinstance(failure, Problem):
-        return f"{failure.code} {failure.message}"[:500]
-    return f"{type(failure).__name__}: {failure}"[:500]
 
 
 def back_off(failures: int) -> float:
@@ -365,18 +392,3 @@ async def nak(message: Msg, delay_s: float) -> None:
     """Give the message back; if that fails it comes back by itself."""
     with contextlib.suppress(NatsError):
         await message.nak(delay=delay_s)
-
-
-async def bury(
-    platform: Platform, message: Msg, stream: str, consumer: str, failure: Exception
-) -> None:
-    """Move a message that cannot be handled to the dead letters, then end its delivery."""
-    headers = dict(message.headers or {}) | {
-        "x-dead-subject": message.subject,
-        "x-dead-consumer": consumer,
-        "x-dead-reason": describe(failure).replace("\n", " "),
-        envelope.MESSAGE_ID: f"dead-{consumer}-{message.metadata.sequence.stream}",
-    }
-    jetstream = platform.connection.jetstream()
-    await jetstream.publish(subjects.dead(stream, consumer), message.data, headers=headers)
-    await message.term()

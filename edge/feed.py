@@ -177,10 +177,11 @@ class Feed:
                 watch.put(topic, happened)
 
     def read(self, message: Msg) -> Happened:
-        """Read one message of the stream."""
+        """Read one message of the stream; what is sent again for one consumer is nobody's news."""
         headers = message.headers or {}
         seq = message.metadata.sequence.stream
         kind = headers.get("ce-type", "")
+        carried = () if envelope.LETTER_TO in headers else topics.of_type(kind)
         head = {
             "seq": seq, "position": f"{self.epoch}-{seq}", "type": kind,
             "id": headers.get("ce-id"), "ts": headers.get("ce-time"),
@@ -190,7 +191,7 @@ class Feed:
         }  # fmt: skip
         return Happened(
             seq, f"{self.epoch}-{seq}", kind, facts_of(headers, message.data),
-            topics.of_type(kind), orjson.dumps(head)[1:-1], message.data,
+            carried, orjson.dumps(head)[1:-1], message.data,
         )  # fmt: skip
 
     def add(self, watch: Watch) -> None:

@@ -23,6 +23,7 @@ DOMAINS = (
     "evaluation",
     "registry",
     "supervision",
+    "integration",
     "vault",
     "workflows",
 )

@@ -15,7 +15,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 DELETES_FROM = (
-    "ops.outbox", "ops.inbox", "ops.idempotency", "ops.jobs", "documents.blobs",
+    "ops.outbox", "ops.inbox", "ops.idempotency", "ops.jobs", "ops.dead_letters",
+    "documents.blobs",
     "mcp_documents.sections", "vault.sealed", "identity.attempts", "identity.cookies",
     "identity.refresh_tokens", "identity.authorization_codes", "identity.external_accounts",
     "flow.signals", "flow.drivers",

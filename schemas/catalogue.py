@@ -25,6 +25,7 @@ DOMAINS = (
     "evaluation",
     "registry",
     "supervision",
+    "integration",
     "vault",
     "workflows",
 )

@@ -36,6 +36,7 @@ MATRIX: dict[str, tuple[str, str, str, str]] = {
     "quality": ("RCUDXA", "RX", "RX", "R"),
     "events": ("RCX", "RC", "RX", "R"),
     "jobs": ("RCUDXK", "RoKo", "RK", "R"),
+    "dead-letters": ("RK", "", "RK", ""),
     "audit": ("RX", "", "RX", ""),
     "keys": ("RCUDG", "RoCoDo", "R", "RoCoDo"),
     "users": ("RCUDG", "RoUo", "RUo", "RoUo"),

@@ -9,7 +9,7 @@ The rules behind it:
 - A layer subscribes to its requests as a member of its queue group only.
 - A named consumer may be read by its domain alone; nobody but `admin` may change one.
 - Every handlers process runs the relay and the reconciler, so every handlers role may publish
-  events and jobs of all domains.
+  events, jobs and dead letters of all domains.
 """
 
 from collections.abc import Iterable
@@ -158,7 +158,7 @@ def roll_call(domain: str) -> list[str]:
 
 
 def own_work(domain: str) -> list[str]:
-    """Its durable consumers, the letters that they give up, and its tokens."""
+    """Its durable consumers and its tokens."""
     allowed = [f"live.{domain}.*"] if domain in streaming() else []
     for one in durables():
         if one.durable.startswith(f"{domain}-"):
@@ -166,7 +166,6 @@ def own_work(domain: str) -> list[str]:
                 f"{JETSTREAM}.CONSUMER.INFO.{one.stream}.{one.durable}",
                 f"{JETSTREAM}.CONSUMER.MSG.NEXT.{one.stream}.{one.durable}",
                 f"$JS.ACK.{one.stream}.{one.durable}.>",
-                f"dead.{one.stream.lower()}.{one.durable}",
             ]
     return allowed
 
@@ -196,11 +195,12 @@ def incoming(domain: str) -> list[str]:
 
 
 def delivery() -> list[str]:
-    """The relay publishes every event and job; the reconciler looks at every queue of jobs."""
+    """The relay publishes every event, job and letter; the reconciler looks at queues of jobs."""
     queues = [one for one in durables() if one.stream == "JOBS"]
     return [
         *(f"{event.subject_root()}.*" for event in catalogue.events()),
         *(one.subject for one in queues),
+        *(f"dead.{one.stream.lower()}.{one.durable}" for one in durables()),
         *(f"{JETSTREAM}.CONSUMER.INFO.JOBS.{one.durable}" for one in queues),
     ]
 

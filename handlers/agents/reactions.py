@@ -328,7 +328,8 @@ def describe(problem: Problem) -> dict[str, Any]:
 async def stop_disabled(event: UserChanged, ctx: Context) -> None:
     """What a disabled user has asked for stops, in whose hands ever it is."""
     if event.user.status != "active":
-        rows = await ctx.database.rows(store.OPEN_RUNS_OF, event.user.id, None)
+        async with ctx.transaction() as tx:  # its inbox row keeps the order of the user's events
+            rows = await tx.rows(store.OPEN_RUNS_OF, event.user.id, None)
         await stop([str(row["id"]) for row in rows], "The owner was disabled.", ctx)
 
 
@@ -336,7 +337,8 @@ async def stop_disabled(event: UserChanged, ctx: Context) -> None:
 async def stop_revoked(event: KeyRevoked, ctx: Context) -> None:
     """What was asked for with a revoked key stops."""
     key = event.key
-    rows = await ctx.database.rows(store.OPEN_RUNS_OF, key.owner_id, f"key/{key.id}")
+    async with ctx.transaction() as tx:
+        rows = await tx.rows(store.OPEN_RUNS_OF, key.owner_id, f"key/{key.id}")
     await stop([str(row["id"]) for row in rows], "The key was revoked.", ctx)
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 import nats
 import pytest
+from nats.js.errors import NotFoundError
 
 from bus import reconciler, work
 from bus.envelope import Origin
@@ -51,8 +52,15 @@ async def consume(jetstream, stream, subject, consumer, until):
 
 
 async def dead(jetstream, subject):
-    """The headers of the last dead letter of that subject."""
-    return (await jetstream.get_last_msg("DEAD", subject)).headers
+    """The headers of the last dead letter of that subject, once the relay has published it."""
+
+    async def published():
+        try:
+            return (await jetstream.get_last_msg("DEAD", subject)).headers
+        except NotFoundError:
+            return None
+
+    return await eventually(published)
 
 
 async def test_a_reaction_that_keeps_failing_is_tried_again_and_then_buried(

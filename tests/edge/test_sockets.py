@@ -95,6 +95,31 @@ async def test_reconnects_lose_and_double_nothing(http: Any, watch: Any) -> None
     assert [agent for agent in seen if agent in made] == made
 
 
+async def test_what_is_sent_again_for_one_consumer_is_shown_to_nobody(
+    http: Any, watch: Any, platform: Any
+) -> None:
+    async with watch() as socket:
+        await socket.next("hello")
+        await socket.send(op="subscribe", topics=["events"])
+        await socket.next("subscribed")
+        agent = await create(http)
+        shown = await socket.event_of({agent})
+        headers = {"ce-type": "agents.created", "ce-id": shown["id"], "ce-subject": agent}
+        await platform.connection.jetstream().publish(
+            f"evt.agents.created.{agent}",
+            b"{}",
+            headers=headers | {"x-letter-to": "goals-note-run"},
+        )
+        other = await create(http)
+        following = await socket.event_of({agent, other})
+    assert following["entity_id"] == other
+    assert following["seq"] >= shown["seq"] + 2
+    async with watch() as again:
+        await again.next("hello")
+        await again.send(op="subscribe", topics=["events"], since=shown["position"])
+        assert (await again.event_of({agent, other}))["entity_id"] == other
+
+
 async def test_what_the_ring_does_not_hold_is_replayed_from_the_stream(
     http: Any, watch: Any, edge: Running
 ) -> None:

@@ -48,6 +48,8 @@ def goal_with_a_model_step(count: int) -> SubmitGoal:
     )
 
 
+OF_LETTERS = ("before-letter", "after-letter-before-end")
+"""No message of a goal is given up: `test_dead_letters.py` dies there."""
 GOALS = {"after-model-before-checkpoint": goal_with_a_model_step}
 
 
@@ -71,7 +73,7 @@ async def check_invariants(ask, goal_id):
     assert verdict.ok, verdict
 
 
-@pytest.mark.parametrize("point", faults.POINTS)
+@pytest.mark.parametrize("point", [p for p in faults.POINTS if p not in OF_LETTERS])
 async def test_a_goal_survives_the_death_of_its_worker(handlers, ask, point):
     doomed = handlers.start(point)
     submitted = asyncio.create_task(
