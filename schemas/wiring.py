@@ -40,12 +40,14 @@ class Wiring:
         hears: Events that it listens to as they pass, without a durable consumer.
         asks_outside: Subjects of programs that are no part of the platform.
         reads_uploads: Takes files out of the bucket of uploads.
+        replays: Plays events again, below `replay.`, and looks how far it got there.
     """
 
     calls: tuple[Operation[Any, Any], ...] = ()
     hears: tuple[type[Event], ...] = ()
     asks_outside: tuple[str, ...] = ()
     reads_uploads: bool = False
+    replays: bool = False
 
 
 EVERY_PROCESS = Wiring(
@@ -69,6 +71,7 @@ DOMAINS: dict[str, Wiring] = {
         hears=tuple(e for e in catalogue.events() if e.name.startswith(ABOUT_RIGHTS)),
     ),
     "identity": Wiring(calls=(agents.run,)),
+    "events": Wiring(replays=True),
     "documents": Wiring(calls=(models.embed,), reads_uploads=True),
     "tools": Wiring(
         calls=(
