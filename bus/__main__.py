@@ -31,6 +31,11 @@ def main() -> int:
     rotate.add_argument("--write", type=Path, required=True, help="file for the new address")
     master = verbs.add_parser("rotate-master-key", help="seal stored secrets under a new key")
     master.add_argument("--retire", action="store_true", help="forget master keys without use")
+    rebuild = verbs.add_parser("rebuild-stream", help="fill the stream EVENTS from the log")
+    rebuild.add_argument("--days", type=int, help="how many days of events (7)")
+    rebuild.add_argument("--yes", action="store_true", help="do not ask")
+    salvage = verbs.add_parser("salvage", help="read the stream EVENTS back into the log")
+    salvage.add_argument("--yes", action="store_true", help="do not ask")
     verbs.add_parser("doctor", help="check every server")
     verbs.add_parser("status", help="the same as doctor")
     verbs.add_parser("config", help="settings of this process, without secrets")
@@ -162,6 +167,20 @@ def rotate_master_key(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def rebuild_stream(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Fill the stream EVENTS again from the log."""
+    from bus import repairs
+
+    return asyncio.run(repairs.rebuild_stream(settings, arguments))
+
+
+def salvage_events(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Read the stream EVENTS back into the log."""
+    from bus import repairs
+
+    return asyncio.run(repairs.salvage_events(settings, arguments))
+
+
 def check(settings: Settings, arguments: argparse.Namespace) -> int:
     """Ask every server; status 1 if one does not answer as it should."""
     from bus import doctor
@@ -193,6 +212,8 @@ VERBS = {
     "doctor": check,
     "status": check,
     "config": show_config,
+    "rebuild-stream": rebuild_stream,
+    "salvage": salvage_events,
     "rotate-passwords": rotate_passwords,
     "rotate-master-key": rotate_master_key,
 }

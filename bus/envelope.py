@@ -7,6 +7,7 @@ NATS binary mode: attributes in `ce-` headers, the payload as the body.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from schemas.contract import Event
 
@@ -26,6 +27,12 @@ JOB_ID = "x-job-id"
 LETTER = "x-letter"
 LETTER_TO = "x-letter-to"
 REQUEUED_OF = "x-requeued-of"
+REPLAY = "x-replay"
+REPLAY_OF = "x-replay-of"
+REPLAY_SEQ = "x-replay-seq"
+ACTOR = "ce-actor"
+CAUSATION = "ce-causation"
+HASH = "ce-hash"
 
 Headers = Mapping[str, str]
 
@@ -66,7 +73,26 @@ def of_event(event: Event, event_id: str, at: datetime, origin: Origin) -> dict[
     about = cloud_event(
         event_id, event.name, event.entity.id, event.entity.version, event.category, at
     )
-    return about | {"ce-actor": origin.actor} | of_origin(origin)
+    return about | by_whom(origin) | of_origin(origin)
+
+
+def of_row(row: Mapping[str, Any]) -> dict[str, str]:
+    """The headers of a stored event, as they were when it was recorded."""
+    origin = Origin(
+        row["actor"], row["request_id"], correlation_id=row["correlation_id"],
+        causation_id=row["causation_id"],
+    )  # fmt: skip
+    about = cloud_event(
+        row["event_id"], row["type"], row["aggregate_id"], row["aggregate_version"],
+        row["category"], row["occurred_at"],
+    )  # fmt: skip
+    return about | {HASH: row["hash"]} | by_whom(origin) | of_origin(origin)
+
+
+def by_whom(origin: Origin) -> dict[str, str]:
+    """Who caused an event, and what led to it."""
+    because = {CAUSATION: origin.causation_id} if origin.causation_id else {}
+    return {ACTOR: origin.actor} | because
 
 
 def cloud_event(

@@ -11,6 +11,7 @@ POINTS = (
     "before-commit",
     "after-commit-before-reply",
     "after-publish-before-delete",
+    "after-replay-before-position",
     "after-effect-before-ack",
     "before-letter",
     "after-letter-before-end",

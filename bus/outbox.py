@@ -5,6 +5,9 @@ own; a lane's rows go out in order, one in flight for each aggregate. A row is d
 the stream has acknowledged it; a crash in between publishes it again under the same message id,
 which the stream's de-duplication window and the consumers' inbox make harmless.
 
+Who rebuilds a stream needs every lane: a relay that is asked to yield finishes its batch, lets its
+lanes go, and asks for them again a moment later.
+
 A relay that slept (SIGSTOP, a frozen machine) asks for its lock again before it goes on.
 """
 
@@ -31,6 +34,8 @@ RETRY_LANES_S = 2.0
 ACK_TIMEOUT_S = 12.0
 ASLEEP_S = 5.0
 IN_FLIGHT_MAX = 64
+YIELD = "yield"
+YIELD_S = 1.0
 
 PENDING = Statement(
     """
@@ -41,6 +46,7 @@ PENDING = Statement(
 PUBLISHED = Statement("DELETE FROM ops.outbox WHERE position = ANY($1::bigint[])")
 COUNT_PENDING = Statement("SELECT count(*) AS pending FROM ops.outbox WHERE available_at <= now()")
 TAKE_LANE = Statement("SELECT pg_try_advisory_lock($1, $2) AS taken")
+GIVE_LANE = Statement("SELECT pg_advisory_unlock($1, $2) AS given")
 
 
 class Relay:
@@ -50,6 +56,7 @@ class Relay:
         self._platform = platform
         self._lanes: set[int] = set()
         self._wake = asyncio.Event()
+        self._yielding = False
         self._in_flight = asyncio.Semaphore(IN_FLIGHT_MAX)
 
     async def run(self) -> None:
@@ -59,18 +66,33 @@ class Relay:
     async def _with_connection(self) -> None:
         connection = await self._platform.database.connect()
         try:
-            await connection.add_listener("outbox", lambda *_: self._wake.set())
+            await connection.add_listener("outbox", self._told)
             while True:
+                if self._yielding:
+                    await self._let_go(connection)
                 await self._take_lanes(connection)
                 await self._until_retake(connection)
         finally:
             self._lanes.clear()  # the locks end with the connection
             connection.terminate()
 
+    def _told(self, *told: Any) -> None:
+        self._yielding = self._yielding or told[-1] == YIELD
+        self._wake.set()
+
+    async def _let_go(self, connection: asyncpg.Connection) -> None:
+        for lane in self._lanes:
+            await connection.fetchrow(GIVE_LANE.text, LOCK_SPACE, lane)
+        self._lanes.clear()
+        self._yielding = False
+        await asyncio.sleep(YIELD_S)
+
     async def _until_retake(self, connection: asyncpg.Connection) -> None:
         until = time.monotonic() + RETRY_LANES_S
         while time.monotonic() < until or len(self._lanes) == PARTITIONS:
             self._wake.clear()
+            if self._yielding:
+                return
             if await self._publish_batch(connection) == 0:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(POLL_S):

@@ -1,9 +1,8 @@
-"""Repairs from the table what delivery lost: jobs without a message, streams without their events.
+"""Repairs from the table what delivery lost: jobs without a message.
 
-The table is the truth. Once a minute one process (advisory lock) looks
-for jobs that should run and whose message is gone from the work queue (a wiped or rebuilt
-JetStream), and queues them again. `republish_events` fills an emptied stream EVENTS from the log,
-under the old message ids.
+The table is the truth. Once a minute one process (advisory lock) looks for jobs that should run
+and whose message is gone from the work queue (a wiped or rebuilt JetStream), and queues them
+again. An emptied stream EVENTS is filled by `refill.py`, when an operator says so.
 """
 
 from functools import partial
@@ -39,17 +38,6 @@ REQUEUE = Statement(
     """
     INSERT INTO ops.outbox (message_id, lane, aggregate_id, subject, headers, body)
     VALUES ($1, $2, $3, $4, $5, convert_to($6::text, 'UTF8'))
-    """
-)
-UNPUBLISHED = Statement(
-    """
-    SELECT e.seq, e.event_id, e.type, e.aggregate_id, e.aggregate_version,
-           e.payload::text AS payload, e.category, e.actor, e.request_id, e.correlation_id,
-           e.occurred_at
-    FROM mcp_documents.events e
-    WHERE e.seq > $1 AND e.recorded_at < now() - interval '30 seconds'
-      AND NOT EXISTS (SELECT 1 FROM ops.outbox o WHERE o.message_id = e.event_id::text)
-    ORDER BY e.seq LIMIT $2
     """
 )
 
@@ -98,30 +86,3 @@ async def has_message(platform: Platform, kind: str) -> bool:
     except NotFoundError:
         return False
     return bool(info.num_pending or info.num_ack_pending)
-
-
-async def republish_events(platform: Platform, after_seq: int = 0) -> int:
-    """Put every event behind `after_seq` into the outbox again: rebuilds an emptied stream."""
-    count = 0
-    while True:
-        rows = await platform.database.rows(UNPUBLISHED, after_seq, BATCH)
-        for row in rows:
-            headers = headers_of(row)
-            await platform.database.execute(
-                REQUEUE, row["event_id"], partition_of(row["aggregate_id"]), row["aggregate_id"],
-                f"evt.{row['type']}.{row['aggregate_id']}", headers, row["payload"],
-            )  # fmt: skip
-        count += len(rows)
-        if len(rows) < BATCH:
-            return count
-        after_seq = rows[-1]["seq"]
-
-
-def headers_of(row: Any) -> dict[str, str]:
-    """The headers of a stored event, as they were when it was recorded."""
-    origin = Origin(row["actor"], row["request_id"], correlation_id=row["correlation_id"])
-    about = envelope.cloud_event(
-        row["event_id"], row["type"], row["aggregate_id"], row["aggregate_version"],
-        row["category"], row["occurred_at"],
-    )  # fmt: skip
-    return about | {"ce-actor": row["actor"]} | envelope.of_origin(origin)

@@ -55,10 +55,35 @@ def of(event: Event, origin: Origin, clock: Clock) -> tuple[Statement, tuple[Any
 @cache
 def statement_for(entity: type[Entity], field_name: str) -> Statement:
     """The recording statement of one kind of entity, generated from its fields."""
+    return Statement(
+        f"""
+        {written(entity, field_name, "now()")}
+        INSERT INTO ops.outbox (message_id, lane, aggregate_id, subject, headers, body)
+        SELECT event_id, $13, given.id::text, $14,
+               $15::jsonb || jsonb_build_object('ce-hash', encode(head.hash, 'hex')),
+               convert_to(payload, 'UTF8')
+        FROM log, given, head
+        RETURNING position
+        """  # noqa: S608
+    )
+
+
+@cache
+def restoring(entity: type[Entity], field_name: str) -> Statement:
+    """The same for an event that was published long ago: nothing is queued; gives its hash."""
+    return Statement(
+        f"""
+        {written(entity, field_name, "$12::timestamptz")}
+        SELECT encode(head.hash, 'hex') AS hash FROM log, head
+        """  # noqa: S608
+    )
+
+
+def written(entity: type[Entity], field_name: str, recorded_at: str) -> str:
+    """SQL up to the log: head, entity and event; built from declarations, never from input."""
     columns = list(entity.model_fields)
     changed = [c for c in columns if c not in entity.identity]
-    return Statement(  # built from declarations, never from input
-        f"""
+    return f"""
         WITH given AS (
             SELECT $1::text AS kind, $2::text::uuid AS id, $3::int AS version,
                    $4::text AS event_id, $5::text AS payload,
@@ -83,17 +108,12 @@ def statement_for(entity: type[Entity], field_name: str) -> Statement:
         ), log AS (
             INSERT INTO mcp_documents.events
                 (event_id, type, category, aggregate_type, aggregate_id, aggregate_version,
-                 payload, actor, request_id, correlation_id, causation_id, occurred_at, hash)
+                 payload, actor, request_id, correlation_id, causation_id, occurred_at, hash,
+                 recorded_at)
             SELECT event_id::uuid, $6, $7, kind, id, version, payload::json,
-                   $8, $9, $10, $11, $12, hash
+                   $8, $9, $10, $11, $12, hash, {recorded_at}
             FROM head, given RETURNING seq
-        )
-        INSERT INTO ops.outbox (message_id, lane, aggregate_id, subject, headers, body)
-        SELECT event_id, $13, given.id::text, $14, $15::jsonb, convert_to(payload, 'UTF8')
-        FROM log, given
-        RETURNING position
-        """  # noqa: S608
-    )
+        )"""  # noqa: S608
 
 
 ENQUEUE = Statement(

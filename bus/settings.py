@@ -152,6 +152,9 @@ class Settings(Sources):
         4096, ge=0, description="Verified access tokens that one edge remembers; 0 is none."
     )
     request_log_days: int = Field(30, ge=1, le=3650, description="How long requests are listed.")
+    events_archive_days: int = Field(
+        90, ge=31, le=3650, description="Days after which a past month of the log is archived."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     drain: timedelta = Field(timedelta(seconds=30), description="Longest wait at shutdown.")
     otlp_url: str | None = Field(None, description="OpenTelemetry collector, OTLP over HTTP.")

@@ -11,6 +11,7 @@ from schemas.contract import SUBJECT_PART, Event
 from schemas.problems import Malformed
 
 INBOX = "_INBOX"
+REPLAY = "replay"
 OUTSIDE = f"{INBOX}.from-outside"
 """Where programs answer that are no part of the platform: no other reply comes there."""
 _TOKEN = re.compile(SUBJECT_PART)
@@ -47,6 +48,11 @@ def of_event(event: Event) -> str:
 def live(domain: str, stream_id: str) -> str:
     """Where the tokens of one stream operation go."""
     return f"live.{token(domain)}.{token(stream_id)}"
+
+
+def replay(job_id: str, event_name: str) -> str:
+    """Where a replay sends the events of one type: `replay.<job id>.<domain>.<past>`."""
+    return f"{REPLAY}.{token(job_id)}.{plain(event_name)}"
 
 
 def dead(stream: str, consumer: str) -> str:

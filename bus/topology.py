@@ -4,6 +4,7 @@
     JOBS    job.>    work queue; a full one refuses instead of dropping
     LIVE    live.>   tokens, in memory, minutes
     DEAD    dead.>   given up, and the server's advisories about it
+    REPLAY  replay.> what happened, played again; a day, so that a replay knows how far it got
 
 No stream may cover `req.>`: it would answer requests with its own acknowledgement. Subscribers
 only bind to what stands here.
@@ -76,6 +77,15 @@ STREAMS: tuple[StreamConfig, ...] = (
         max_age=30 * DAY_S,
         max_bytes=1024**3,
         duplicate_window=600,
+        discard=DiscardPolicy.OLD,
+    ),
+    StreamConfig(
+        name="REPLAY",
+        subjects=["replay.>"],
+        max_age=DAY_S,
+        max_bytes=512 * 1024**2,
+        duplicate_window=600,
+        max_msg_size=MESSAGE_BYTES_MAX,
         discard=DiscardPolicy.OLD,
     ),
 )

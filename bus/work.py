@@ -281,6 +281,8 @@ class Worker:
             with structlog.contextvars.bound_contextvars(job=job_id, kind=self.name):
                 async with asyncio.timeout(self._timeout_s):
                     result = await self._perform(command, context)
+        except LeaseLost:
+            await nak(message, LEASE_S)
         except BACK_OFF_FOR as waiting:
             await self._again(message, job_id, waiting, WAIT_FOR_SERVERS_S, uncounted=1)
         except Exception as failure:

@@ -19,12 +19,12 @@ DELETES_FROM = (
     "documents.blobs",
     "mcp_documents.sections", "vault.sealed", "identity.attempts", "identity.cookies",
     "identity.refresh_tokens", "identity.authorization_codes", "identity.external_accounts",
-    "flow.signals", "flow.drivers",
+    "flow.signals", "flow.drivers", "scratch.states",
 )  # fmt: skip
 CREDENTIALS = ("identity", "vault")
 """Schemas that hold hashes and sealed values; nobody looks there."""
-AS_ITS_OWNER = ("ops.add_month", "audit.add_day", "audit.drop_days")
-"""Functions that make or drop partitions, which `app_user` may not."""
+AS_ITS_OWNER = ("ops.add_month", "ops.archive_events", "audit.add_day", "audit.drop_days")
+"""Functions that make, move or drop partitions, which `app_user` may not."""
 SETTINGS = {
     "app_user": {
         "search_path": "public",

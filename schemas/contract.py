@@ -326,6 +326,7 @@ class Operation(Generic[C, R]):
         commits_itself: The handler commits on its own, more than once, because it waits for the
             world in between; it then keeps the promise of `idempotent` itself, by `ctx.key`.
         upload: The field that takes a raw body, for a route that also accepts files.
+        interruptible: A task whose job may be cancelled while it runs: what it has done stays.
     """
 
     name: str
@@ -347,6 +348,7 @@ class Operation(Generic[C, R]):
     chunk: type[Schema] | None = None
     commits_itself: bool = False
     upload: str | None = None
+    interruptible: bool = False
     route: Rest | None = field(init=False)
 
     def __post_init__(self) -> None:

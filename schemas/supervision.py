@@ -38,7 +38,7 @@ class GetJob(Schema):
 
 
 class CancelJob(Schema):
-    """Cancel a job that has not begun."""
+    """Cancel a job that has not begun, or a replay at any time before its end."""
 
     id: Id
 

@@ -44,6 +44,7 @@ class Wiring:
         asks_outside: Subjects of programs that are no part of the platform.
         asks_anything: Asks besides whatever a document of its owner names and people may ask.
         reads_uploads: Takes files out of the bucket of uploads.
+        replays: Plays events again, below `replay.`, and looks how far it got there.
     """
 
     calls: tuple[Operation[Any, Any], ...] = ()
@@ -51,6 +52,7 @@ class Wiring:
     asks_outside: tuple[str, ...] = ()
     asks_anything: bool = False
     reads_uploads: bool = False
+    replays: bool = False
 
     @property
     def asks(self) -> tuple[Operation[Any, Any], ...]:
@@ -80,6 +82,7 @@ DOMAINS: dict[str, Wiring] = {
         hears=tuple(e for e in catalogue.events() if e.name.startswith(ABOUT_RIGHTS)),
     ),
     "identity": Wiring(calls=(agents.run,)),
+    "events": Wiring(replays=True),
     "documents": Wiring(calls=(models.embed,), reads_uploads=True),
     "tools": Wiring(
         calls=(

@@ -10,6 +10,7 @@ Public keys are variables (`$NKEY_EDGE`), so the file is the same for every inst
 
 from collections.abc import Iterable
 
+from bus.subjects import REPLAY
 from deploy.nats.roles import API, Role, platform, streaming, system
 
 HEAD = """\
@@ -76,7 +77,7 @@ def subjects(name: str, values: Iterable[str]) -> str:
 def crossing() -> tuple[tuple[str, str], ...]:
     """What integrators can reach: kind and subject."""
     tokens = (("stream", f"live.{domain}.*") for domain in streaming())
-    return (("service", API), ("stream", "evt.>"), *tokens)
+    return (("service", API), ("stream", "evt.>"), ("stream", f"{REPLAY}.>"), *tokens)
 
 
 def exports() -> str:

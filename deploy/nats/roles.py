@@ -8,6 +8,7 @@ The rules behind it:
   platform answer to `_INBOX.outside.*`, which nothing but such answers comes to.
 - A layer subscribes to its requests as a member of its queue group only.
 - A named consumer may be read by its domain alone; nobody but `admin` may change one.
+- Events are played again, below `replay.`, by the domain that has the log alone.
 - Every handlers process runs the relay and the reconciler, so every handlers role may publish
   events, jobs and dead letters of all domains.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bus.live import STREAM as LIVE
-from bus.subjects import INBOX, OUTSIDE
+from bus.subjects import INBOX, OUTSIDE, REPLAY
 from bus.topology import UPLOADS, Consumer, consumers
 from schemas import catalogue, wiring
 from schemas.contract import Operation
@@ -184,7 +185,14 @@ def outgoing(domain: str) -> list[str]:
         *(operation.subject for operation in (*wired.asks, *wiring.EVERY_PROCESS.calls)),
         *wired.asks_outside,
         *(uploads if wired.reads_uploads else ()),
+        *(replaying() if wired.replays else ()),
     ]
+
+
+def replaying() -> list[str]:
+    """Every event, played again, and the last one that was."""
+    played = [f"{REPLAY}.*.{event.name}" for event in catalogue.events()]
+    return [*played, f"{JETSTREAM}.STREAM.MSG.GET.{REPLAY.upper()}"]
 
 
 def incoming(domain: str) -> list[str]:
@@ -241,7 +249,7 @@ def watcher() -> Role:
     """For people who watch what happens."""
     return role(
         "watcher", "Watches events and tokens; changes nothing, sees no request.",
-        publish=LOOKING, subscribe=["evt.>", "live.>"],
+        publish=LOOKING, subscribe=["evt.>", "live.>", f"{REPLAY}.>"],
     )  # fmt: skip
 
 
@@ -252,7 +260,15 @@ def inspector() -> Role:
         "inspector",
         "Watches everything, requests too, and reads streams; changes nothing.",
         publish=[*LOOKING, *(f"{JETSTREAM}.STREAM.MSG.GET.{stream}" for stream in kept)],
-        subscribe=["evt.>", "live.>", "req.>", "job.>", "dead.>", wiring.TOOL_SUBJECTS],
+        subscribe=[
+            "evt.>",
+            "live.>",
+            "req.>",
+            "job.>",
+            "dead.>",
+            f"{REPLAY}.>",
+            wiring.TOOL_SUBJECTS,
+        ],
     )
 
 

@@ -65,6 +65,23 @@ def rotate_master_key(arguments: argparse.Namespace) -> int:
     return on_the_servers("rotate-master-key", *words, as_json=arguments.json)
 
 
+def rebuild_stream(arguments: argparse.Namespace) -> int:
+    """Delete the stream EVENTS and fill it again from the log."""
+    days = ("--days", str(arguments.days)) if arguments.days is not None else ()
+    return repaired("rebuild-stream", *days, arguments=arguments)
+
+
+def salvage(arguments: argparse.Namespace) -> int:
+    """Read what the stream EVENTS has and the log has not back into the log."""
+    return repaired("salvage", arguments=arguments)
+
+
+def repaired(*words: str, arguments: argparse.Namespace) -> int:
+    """A repair, which asks before it begins unless it was told not to."""
+    agreed = ("--yes",) if arguments.yes else ()
+    return on_the_servers(*words, *agreed, as_json=arguments.json)
+
+
 def on_the_servers(*words: str, as_json: bool, secrets: Path | None = None) -> int:
     """Run `python -m bus <words>` with the addresses and secrets of the running installation."""
     state = installation()

@@ -157,6 +157,18 @@ def rotate_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def repair_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal events salvage`."""
+    add_common(parser)
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def rebuild_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal events rebuild-stream`."""
+    repair_options(parser)
+    parser.add_argument("--days", type=int, metavar="N", help="how many days of events (7)")
+
+
 GROUPS = {
     "prove": "Proofs: provoke a fault and check that nothing was done twice.",
     "certificates": "Certificates: who this installation is, on every port.",
@@ -227,4 +239,12 @@ COMMANDS = (
     ),
     Own(("events", "tail"), "Show events as they happen.", "edge.cli.events:tail", tail_options),
     Own(("events", "show"), "Show one event.", "edge.cli.events:show", show_options),
+    Own(
+        ("events", "rebuild-stream"), "Delete the stream EVENTS and fill it from the log.",
+        "edge.cli.local:rebuild_stream", rebuild_options, asks=False,
+    ),
+    Own(
+        ("events", "salvage"), "Read events that only the stream has back into the log.",
+        "edge.cli.local:salvage", repair_options, asks=False,
+    ),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
     publish     api.<credential>.<domain>.<verb>   operations with a route that its key may call
     subscribe   evt.<domain>.<past>.*              events of things all of which its key may read
+                replay.*.<domain>.<past>           the same events, played again
                 live.<domain>.*                    tokens, where its key may start such a stream
                 _INBOX.<credential>.>              its replies
 
@@ -81,7 +82,12 @@ def rights(credential_id: str, principal: Principal, policy: Policy) -> Rights:
     known = catalogue.operations()
     asked = (f"api.{credential_id}.{o.name}" for o in known if may(principal, o, policy))
     tokens = (f"live.{o.domain}.*" for o in known if streams(principal, o, policy))
-    heard = {*events(principal, policy), *tokens, f"_INBOX.{credential_id}.>"}
+    heard = {
+        *events(principal, policy),
+        *replays(principal, policy),
+        *tokens,
+        f"_INBOX.{credential_id}.>",
+    }
     return Rights(tuple(sorted(asked)), tuple(sorted(heard)))
 
 
@@ -103,6 +109,14 @@ def events(principal: Principal, policy: Policy) -> tuple[str, ...]:
     if len(allowed) == len(catalogue.events()):
         return ("evt.>",)
     return tuple(f"{event.subject_root()}.*" for event in allowed)
+
+
+def replays(principal: Principal, policy: Policy) -> tuple[str, ...]:
+    """The same events, when somebody plays them again."""
+    allowed = [event for event in catalogue.events() if reads(principal, event, policy)]
+    if len(allowed) == len(catalogue.events()):
+        return ("replay.>",)
+    return tuple(f"replay.*.{event.name}" for event in allowed)
 
 
 def reads(principal: Principal, event: type[Event], policy: Policy) -> bool:

@@ -2,14 +2,20 @@
 
 from bus import pages, rebuild
 from bus.context import Context
-from handlers.events import rules, service, store
+from handlers.events import replaying, rules, service, store
 from schemas import catalogue, events
 from schemas.contract import Page
 from schemas.events import (
+    Archived,
+    ArchiveEvents,
+    EntityAt,
     EntityVerdict,
     EventStatistics,
     GetEvent,
+    PastEntity,
     QueryEvents,
+    Replayed,
+    ReplayEvents,
     Statistics,
     StoredEvent,
     TypeCount,
@@ -71,5 +77,33 @@ async def verify(_: VerifyEvents, ctx: Context) -> Verification:
     return Verification(
         ok=not any(v.different or v.broken_chains or v.gaps for v in verdicts),
         events=row["events"] if row else 0,
+        archived=row["archived"] if row else 0,
         entities=tuple(EntityVerdict.model_validate(vars(verdict)) for verdict in verdicts),
     )
+
+
+@service.handles(events.entity_at)
+async def entity_at(command: EntityAt, ctx: Context) -> PastEntity:
+    """What the newest entry in question says; shown to whom that entry is shown."""
+    row = await ctx.row(
+        store.ENTITY_AT, command.type, command.id, command.at, command.seq
+    )  # fmt: skip
+    event = StoredEvent.model_validate(row)
+    if not ctx.reaches(None, event.aggregate_id) or not shown(event, ctx):
+        raise NotFound
+    return rules.as_it_was(event)
+
+
+@service.handles(events.replay)
+async def replay(command: ReplayEvents, ctx: Context) -> Replayed:
+    """The job."""
+    return await replaying.run(command, ctx)
+
+
+@service.handles(events.archive)
+async def archive(_: ArchiveEvents, ctx: Context) -> Archived:
+    """One function of the database, which owns what is moved."""
+    days = ctx.settings.events_archive_days
+    moved = [row["moved"] for row in await ctx.database.rows(store.ARCHIVE, days)]
+    there = [row["partition"] for row in await ctx.database.rows(store.ARCHIVED)]
+    return Archived(moved=tuple(moved), partitions=tuple(there))

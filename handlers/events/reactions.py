@@ -1,4 +1,4 @@
-"""Housekeeping of the log: partitions before their month begins, and what may be forgotten."""
+"""Housekeeping of the log: months before they begin and when they are old; what is forgotten."""
 
 from bus import telemetry
 from bus.context import Context
@@ -7,6 +7,7 @@ from handlers.events import service, store
 
 PARTITIONS_EVERY_S = 3600
 FORGET_EVERY_S = 6 * 3600
+ARCHIVE_EVERY_S = 24 * 3600
 MONTHS_AHEAD = (0, 1)
 INBOX_DAYS = 14
 ANSWERS_HOURS = 48
@@ -32,13 +33,22 @@ async def add_months(ctx: Context) -> None:
 @service.every(FORGET_EVERY_S)
 async def forget(ctx: Context) -> None:
     """Delete what no redelivery and no retry can ask for any more."""
-    await delete(store.FORGET_INBOX, INBOX_DAYS, ctx)
-    await delete(store.FORGET_ANSWERS, ANSWERS_HOURS, ctx)
+    await delete(store.FORGET_INBOX, ctx, INBOX_DAYS)
+    await delete(store.FORGET_ANSWERS, ctx, ANSWERS_HOURS)
+    await delete(store.FORGET_SCRATCH, ctx)
 
 
-async def delete(statement: Statement, age: int, ctx: Context) -> None:
+@service.every(ARCHIVE_EVERY_S)
+async def archive(ctx: Context) -> None:
+    """Set old months of the log apart; when one is being read, the next day is soon enough."""
+    rows = await ctx.database.rows(store.ARCHIVE, ctx.settings.events_archive_days)
+    for row in rows:
+        telemetry.log().info("month archived", partition=row["moved"])
+
+
+async def delete(statement: Statement, ctx: Context, *values: int) -> None:
     """Delete in small batches, each its own transaction, until one is not full."""
     for _ in range(BATCHES_MAX):
-        tag = await ctx.database.execute(statement, age, BATCH_ROWS)
+        tag = await ctx.database.execute(statement, *values, BATCH_ROWS)
         if int(tag.split()[-1]) < BATCH_ROWS:
             return

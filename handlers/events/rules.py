@@ -8,7 +8,7 @@ from functools import cache
 
 from schemas import catalogue
 from schemas.contract import Json
-from schemas.events import StoredEvent
+from schemas.events import PastEntity, StoredEvent
 from schemas.policy import Reach
 
 OWNERS = ("owner_id", "created_by")
@@ -38,3 +38,17 @@ def readable(event: StoredEvent, reach: Reach, principal_id: str) -> bool:
     reach = reach.on(*facts)
     mine = principal_id in (event.aggregate_id, *(entity.get(name) for name in OWNERS))
     return reach.scope == "all" or (reach.scope == "own" and mine)
+
+
+def as_it_was(event: StoredEvent) -> PastEntity:
+    """The entity right after an entry: its payload is the whole state."""
+    return PastEntity(
+        aggregate_type=event.aggregate_type,
+        aggregate_id=event.aggregate_id,
+        version=event.aggregate_version,
+        state=next(iter(event.payload.values()), {}),
+        type=event.type,
+        event_id=event.event_id,
+        seq=event.seq,
+        recorded_at=event.recorded_at,
+    )

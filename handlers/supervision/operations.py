@@ -1,7 +1,7 @@
 """What supervision answers about jobs."""
 
 from bus.context import Context
-from handlers.supervision import service, store
+from handlers.supervision import rules, service, store
 from schemas import supervision
 from schemas.contract import Page
 from schemas.problems import IllegalMove
@@ -29,10 +29,10 @@ async def listing(command: ListJobs, ctx: Context) -> Page[Work]:
 
 @service.handles(supervision.cancel_job)
 async def cancel(command: CancelJob, ctx: Context) -> Work:
-    """Only while it waits: its message is then dropped by the worker that gets it."""
+    """A worker drops the message of what waits; what runs loses its lease, and so is cut."""
     before = await load(command.id, ctx)
     async with ctx.transaction() as tx:
-        row = await tx.row(store.CANCEL, command.id)
+        row = await tx.row(store.CANCEL, command.id, rules.interruptible())
     if row is None:
-        raise IllegalMove("Only a queued job can be cancelled.", status=before.status)
+        raise IllegalMove("This job can no longer be cancelled.", status=before.status)
     return Work.model_validate(dict(row))

@@ -17,8 +17,9 @@ LIST = Statement(
 )
 CANCEL = Statement(
     f"""
-    UPDATE ops.jobs SET status = 'cancelled', finished_at = now()
-    WHERE id = $1 AND status = 'queued' RETURNING {JOB_COLUMNS}
+    UPDATE ops.jobs SET status = 'cancelled', finished_at = now(), lease_until = NULL
+    WHERE id = $1 AND (status = 'queued' OR (status = 'running' AND kind = ANY($2::text[])))
+    RETURNING {JOB_COLUMNS}
     """  # noqa: S608 - constants
 )
 FORGET = Statement(

@@ -7,7 +7,7 @@ Safe while the old code runs: yes, it only adds.
 from migrations.statements import run
 
 revision = "0018"
-down_revision = "0016"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 

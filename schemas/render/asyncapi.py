@@ -44,7 +44,8 @@ EVENT_HEADERS: Json = {
     "properties": {
         name: {"type": "string"}
         for name in ("ce-specversion", "ce-id", "ce-type", "ce-source", "ce-time", "ce-subject",
-                     "ce-category", "ce-version", "ce-actor", "x-correlation-id", "Nats-Msg-Id")
+                     "ce-category", "ce-version", "ce-actor", "ce-causation", "ce-hash",
+                     "x-correlation-id", "Nats-Msg-Id")
     },
 }  # fmt: skip
 
@@ -136,6 +137,7 @@ def add_event(event: type[Event], channels: Json, operations: Json, messages: Js
     payload = models.reference(event, "serialization")
     messages[name] = message(name, payload, event.described(), EVENT_HEADERS)
     send(f"{event.subject_root()}.{{id}}", name, name, channels, operations)
+    send(f"replay.{{id}}.{event.name}", name, f"{event.name}.replayed", channels, operations)
 
 
 def add_job(job: type[Job], channels: Json, operations: Json, messages: Json) -> None:

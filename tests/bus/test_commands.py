@@ -8,11 +8,12 @@ import pytest
 
 from bus.__main__ import main
 from bus.credentials import ensure_signing_keys
+from edge.cli import program
 from tests.conftest import ROOT
 
 
 @pytest.fixture
-def portal(settings, monkeypatch, capsys):
+def portal(settings, monkeypatch, capfd):
     """Run `python -m bus` here against this test's servers; status, output and errors."""
     for name in ("nats_url", "postgres_url", "redis_url"):
         monkeypatch.setenv(f"PORTAL_{name.upper()}", getattr(settings, name).get_secret_value())
@@ -27,7 +28,7 @@ def portal(settings, monkeypatch, capsys):
             status = main()
         except SystemExit as end:
             status = end.code
-        said = capsys.readouterr()
+        said = capfd.readouterr()
         return status, said.out, said.err
 
     return run
@@ -86,8 +87,47 @@ def test_the_database_goes_down_a_revision_and_up_again(portal, database_url, mo
     assert "revision 0007" not in portal("doctor")[1]
 
 
+@pytest.mark.parametrize("verb", ["rebuild-stream", "salvage"])
+def test_a_repair_does_nothing_unless_somebody_says_yes(portal, verb):
+    portal("apply")
+    status, said, errors = portal(verb)
+    assert (status, said) == (2, "")
+    assert "give --yes to do it" in errors
+
+
+def test_a_repair_ends_with_a_table_or_one_object(portal):
+    portal("apply")
+    status, said, _ = portal("rebuild-stream", "--yes")
+    assert (status, said.split()[:5]) == (0, ["stream", "days", "events", "waiting", "EVENTS"])
+    status, said, _ = portal("--json", "rebuild-stream", "--yes", "--days", "3")
+    found = {"stream": "EVENTS", "days": 3, "events": 0, "waiting": 0}
+    assert (status, json.loads(said)) == (0, found)
+    status, said, _ = portal("--json", "salvage", "--yes")
+    assert (status, json.loads(said)["ok"], json.loads(said)["read"]) == (0, True, 0)
+    assert portal("salvage", "--yes")[0] == 0
+    assert "1 to 13" in str(portal("rebuild-stream", "--yes", "--days", "14")[0])
+
+
+def test_the_repairs_are_commands_of_portal_too(portal, capfd):
+    portal("apply")
+    for words in (["rebuild-stream", "--days", "2"], ["salvage"]):
+        assert program.run(["events", *words, "--yes", "--json"]) == 0
+        found = json.loads(capfd.readouterr().out)
+        assert (found.get("days"), found.get("ok")) in ((2, None), (None, True))
+        assert program.run(["events", *words]) == 2
+
+
 def test_help_names_every_command():
     asked = [sys.executable, "-m", "bus", "--help"]
     help_text = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for verb in ("plan", "apply", "migrate", "rotate-passwords", "doctor", "config"):
+    for verb in (
+        "plan",
+        "apply",
+        "migrate",
+        "rotate-passwords",
+        "rebuild-stream",
+        "salvage",
+        "doctor",
+        "config",
+    ):
         assert verb in help_text

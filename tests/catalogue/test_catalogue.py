@@ -119,6 +119,7 @@ def test_each_subject_is_kept_by_exactly_the_stream_of_its_kind():
         "JOBS": [j.subject() for j in catalogue.jobs()],
         "LIVE": [subjects.live("models", "x")],
         "DEAD": [subjects.dead("JOBS", "x")],
+        "REPLAY": [subjects.replay("x", e.name) for e in catalogue.events()],
     }
     for name, belonging in kept.items():
         for subject in belonging:

@@ -24,7 +24,9 @@ def every_statement():
                 import_module(module.name)
     for event in catalogue.events():
         recording.statement_for(event.entity_type, event.field_name)
+        recording.restoring(event.entity_type, event.field_name)
         rebuild.difference(event.entity_type, event.field_name)
+        rebuild.played_difference(event.entity_type, event.field_name)
     return {statement.text for statement in Statement.known}
 
 

@@ -5,7 +5,7 @@ import pytest
 from bus.service import own_context
 from bus.statement import Statement
 from handlers.events import reactions, service
-from schemas import agents, events
+from schemas import agents, catalogue, events
 from schemas.events import EventStatistics, GetEvent, QueryEvents, VerifyEvents
 from schemas.problems import Denied, Malformed, NotFound
 from tests.conftest import eventually
@@ -103,6 +103,11 @@ async def test_the_log_and_the_tables_agree_until_somebody_tampers(ask, platform
     [different] = [entity for entity in found.entities if entity.different]
     assert not found.ok
     assert (different.entity, different.different) == ("agent", (agent.id,))
+
+
+async def test_every_table_of_an_entity_is_compared(ask, platform):
+    found = await ask(events.verify, VerifyEvents())
+    assert {entity.table for entity in found.entities} == {e.table for e in catalogue.entities()}
 
 
 async def test_a_viewer_may_read_the_log_but_not_replay_it(ask_as, platform):

@@ -104,6 +104,8 @@ def test_only_those_who_must_hold_what_does_harm():
     assert publishers("$JS.API.CONSUMER.MSG.NEXT.JOBS.goals-plan") == {"admin", "goals", "handlers"}
     assert publishers("evt.goals.completed.x9") == HANDLERS
     assert publishers("job.goals.plan") == HANDLERS
+    assert publishers("replay.x9.goals.completed") == {"events", "handlers"}
+    assert publishers("$JS.API.STREAM.MSG.GET.REPLAY") == {"events", "handlers", "admin"}
     assert publishers("req.identity.resolve-key") == {"edge"}
     assert publishers("api.x9.agents.list") == set()
     assert publishers("$SYS.REQ.SERVER.PING") == set()

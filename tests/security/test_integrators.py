@@ -9,8 +9,9 @@ import nats
 import pytest
 
 from bus import envelope
-from schemas import catalogue, credentials
+from schemas import catalogue, credentials, events
 from schemas.credentials import CreateCredential, ListCredentials, RevokeCredential
+from schemas.events import ReplayEvents
 from schemas.identity import grants, keys
 from schemas.identity.grants import Give
 from schemas.identity.keys import IssueKey, RevokeKey
@@ -171,6 +172,21 @@ async def test_it_hears_what_its_key_may_read(issue, come_in, ask):
             if event.headers["ce-subject"] == agent["id"]:
                 break
         assert json.loads(event.data)["agent"]["name"] == "b"
+
+
+async def test_it_hears_again_what_it_may_read_and_replays_nothing_itself(issue, come_in, ask):
+    narrow = await issue(scopes=("agents:read",))
+    assert "replay.*.agents.created" in narrow.subscribe
+    async with come_in(narrow) as guest:
+        await guest.is_refused(guest.connection.subscribe, "replay.>")
+        await guest.is_refused(guest.connection.subscribe, "replay.*.goals.submitted")
+        await guest.is_refused(guest.connection.publish, "replay.x9.agents.created")
+        heard = await guest.connection.subscribe("replay.*.agents.created")
+        await guest.connection.flush()
+        job = await ask(events.replay, ReplayEvents(target="subject", type="agents"))
+        message = await heard.next_msg(timeout=10)
+        assert message.subject == f"replay.{job.id}.agents.created"
+        assert message.headers["x-replay"] == job.id
 
 
 async def test_revoked_it_is_shown_out_and_does_not_come_in_again(issue, come_in, ask, bus_server):  # noqa: F811

@@ -17,7 +17,7 @@ PLACEHOLDER = re.compile(r"[<{…*]")
 COMMAND = re.compile(r"(?:^|[\s(])(?:\.venv/bin/)?portal( [^|;&)#]*)?(?=$|[|;&)#])")
 MAKE = re.compile(r"(?:^|[;&(] ?)make ([a-z-]+)")
 MODULE = re.compile(r"python -m ([\w.]+)")
-SUBJECT = re.compile(r"(?<![\w./-])(?:req|evt|job|live|dead)\.[\w.*<>{}…-]+")
+SUBJECT = re.compile(r"(?<![\w./-])(?:req|evt|job|live|dead|replay)\.[\w.*<>{}…-]+")
 SETTING = re.compile(r"\bPORTAL_[A-Z_]*[A-Z]\b")
 CODE = re.compile(r"\bERR_\d{3}\b")
 FOLDERS = (*project.SHIPPED, "migrations", "tests", "docs", "examples")
@@ -83,6 +83,7 @@ def subjects() -> tuple[str, ...]:
         *(f"job.{o.name}" for o in catalogue.operations() if o.kind == "task"),
         *(f"live.{o.domain}.id" for o in catalogue.operations() if o.kind == "stream"),
         *(f"dead.{str(s.name).lower()}.consumer" for s in STREAMS),
+        *(f"replay.job.{event.name}" for event in catalogue.events()),
     )
 
 
