@@ -17,11 +17,12 @@ POISON = (
 )  # fmt: skip
 GIVEN_UP = {
     ("goals-follow-run", "dead"), ("goals-follow-run", "parked"), ("identity-end-run", "dead"),
-    ("identity-end-run", "parked"), ("documents-ingest", "dead"),
+    ("identity-end-run", "parked"), ("workflows-follow-agent", "dead"),
+    ("workflows-follow-agent", "parked"), ("documents-ingest", "dead"),
 }  # fmt: skip
 COPIES = {
     "dead.events.goals-follow-run": 1, "dead.events.identity-end-run": 1,
-    "dead.jobs.documents-ingest": 1,
+    "dead.events.workflows-follow-agent": 1, "dead.jobs.documents-ingest": 1,
 }  # fmt: skip
 
 
@@ -41,7 +42,8 @@ async def unended(jetstream):
     """How many messages of the poisoned consumers are still to be dealt with."""
     left = 0
     for stream, durable in (
-        ("EVENTS", "goals-follow-run"), ("EVENTS", "identity-end-run"), ("JOBS", "documents-ingest")
+        ("EVENTS", "goals-follow-run"), ("EVENTS", "identity-end-run"),
+        ("EVENTS", "workflows-follow-agent"), ("JOBS", "documents-ingest"),
     ):  # fmt: skip
         info = await jetstream.consumer_info(stream, durable)
         left += info.num_ack_pending + info.num_pending
