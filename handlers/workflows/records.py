@@ -1,12 +1,22 @@
 """Between what is recorded of steps and what the engine and the world are told."""
 
-from functools import lru_cache
 from uuid import UUID, uuid5
 
+from bus.context import Context
+from handlers.workflows import store
 from handlers.workflows.engine import Begin, BeginUndo, Record
 from handlers.workflows.steps import describe
 from schemas.workflows.document import Attempted, Document, Retry
-from schemas.workflows.runs import OutcomeUnknown, RunStep, StepFinished, StepWaiting
+from schemas.workflows.runs import (
+    OutcomeUnknown,
+    RunStep,
+    StepFinished,
+    StepWaiting,
+    WorkflowRun,
+)
+
+DOCUMENTS_MAX = 256
+_documents: dict[tuple[str, int], Document] = {}
 
 
 def step_id(run_id: str, path: str) -> str:
@@ -14,10 +24,16 @@ def step_id(run_id: str, path: str) -> str:
     return str(uuid5(UUID(run_id), path))
 
 
-@lru_cache(maxsize=256)
-def document_of(body: bytes) -> Document:
-    """A document that was checked when it was stored."""
-    return Document.model_validate_json(body)
+async def document_of(run: WorkflowRun, ctx: Context) -> Document:
+    """The document that a run has begun with; it was checked when it was stored, and stays."""
+    version = (run.workflow_id, run.workflow_version)
+    document = _documents.get(version)
+    if document is None:
+        row = await ctx.row(store.DOCUMENT, *version)
+        document = _documents[version] = Document.model_validate(row["document"])
+        if len(_documents) > DOCUMENTS_MAX:
+            del _documents[next(iter(_documents))]
+    return document
 
 
 def record_of(step: RunStep) -> Record:

@@ -46,6 +46,10 @@ def probes(of):
     return sorted({example(p) for role in PORTAL.values() for p in of(role)} | set(DANGEROUS))
 
 
+ASK_NEARLY_ALL = ("handlers", "workflows")
+"""Documents of workflows name what their owners may ask, which the handler asked weighs again."""
+
+
 async def refused(user, subjects, act):
     """Which of these the server does not take."""
     user.refused.clear()
@@ -64,7 +68,7 @@ async def test_a_role_publishes_what_the_table_allows_and_nothing_else(bus_serve
         said_no = await refused(user, subjects, lambda s: user.connection.publish(s, b""))
 
     assert said_no == expected
-    assert len(expected) > len(subjects) // 4
+    assert len(expected) > len(subjects) // (8 if name in ASK_NEARLY_ALL else 4)
 
 
 @pytest.mark.parametrize("name", PORTAL)

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
-
 from bus import telemetry
 from bus.context import Context
 from bus.database import Transaction
@@ -106,8 +104,7 @@ class Driver:
         """Read everything anew."""
         ctx = self.ctx
         self.run = WorkflowRun.model_validate(await ctx.row(store.RUN, self.run_id))
-        found = await ctx.row(store.DOCUMENT, self.run.workflow_id, self.run.workflow_version)
-        self.document = document_of(orjson.dumps(found["document"]))
+        self.document = await document_of(self.run, ctx)
         rows = await ctx.database.rows(store.STEPS, self.run_id)
         self.steps = {row["path"]: RunStep.model_validate(dict(row)) for row in rows}
 
