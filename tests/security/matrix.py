@@ -7,7 +7,7 @@ topic of a WebSocket. One column a kind of credential and role; `none` has no ro
     own     it opens for the caller's own thing; somebody else's is answered 404
             (without one thing in the path: it opens, and shows or makes only one's own)
     401 403 404   how it is refused
-    -       this cannot be: the edge never signs for such a credential
+    -       this cannot be: such a credential is not shown there
 
 `python -m tests.security.matrix` writes the table anew; the diff is to be reviewed. A further kind
 of credential is an entry of `KINDS` and a factory in `kinds.py`.
@@ -26,20 +26,30 @@ from edge.routes import Door, Node
 from edge.streams import ResumeDoor
 from edge.topics import PERMISSIONS
 from schemas import catalogue
-from schemas.principal import ROLES, Principal, Role
+from schemas.contract import Operation
+from schemas.principal import ROLES, Principal, Role, permissions
 
 TABLE = Path(__file__).parent / "matrix.tsv"
 SCOPES = ("agents:read", "agents:update", "goals:read", "keys:read", "sessions:read", "users:read")
+OPERATIONS = {operation.name: operation for operation in catalogue.operations()}
 FRAMES = ("unsubscribe", "ack", "ping", "pong")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of credential: whether it stands for anybody, and what narrows it."""
+    """A kind of credential.
+
+    Args:
+        good: It stands for somebody.
+        scopes: What narrows it.
+        on_bus: The edge would sign for it.
+        person: What its person owns is its own; a client and a run own nothing of a person's.
+    """
 
     good: bool
     scopes: tuple[str, ...] = ()
     on_bus: bool = True
+    person: bool = True
 
 
 KINDS = {
@@ -49,7 +59,12 @@ KINDS = {
     "revoked": Kind(good=False, on_bus=False),
     "key": Kind(good=True),
     "scoped-key": Kind(good=True, scopes=SCOPES),
+    "client": Kind(good=True, scopes=permissions(), person=False),
+    "run": Kind(good=True, person=False),
+    "bus": Kind(good=True, person=False),
 }
+RUN, OVER_NATS = "run", "bus"
+"""A run's token opens what says that runs may ask it; a bus credential is shown to NATS alone."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +82,18 @@ class Place:
 def cells_of(place: Place) -> list[str]:
     """The verdicts of one row."""
     nobody = "allow" if place.free else "401"
-    pairs = ((kind, role) for kind in KINDS.values() for role in ROLES)
+    pairs = ((kind, role) for kind in KINDS for role in ROLES)
     return [nobody, *(verdict(place, kind, role) for kind, role in pairs)]
 
 
-def verdict(place: Place, kind: Kind, role: Role) -> str:
+def verdict(place: Place, name: str, role: Role) -> str:
     """What one credential of one role is told."""
-    on_bus = place.name.startswith("BUS")
+    on_bus, kind = place.name.startswith("BUS"), KINDS[name]
+    operation = OPERATIONS.get(place.operation)
+    if name == OVER_NATS:
+        return over_nats(place, operation, role)
+    if name == RUN and (on_bus or not place.free) and not may_a_run(operation):
+        return "403"
     if place.free and (kind.good or not on_bus):
         return "allow"  # the edge looks at no credential here
     if not kind.good:
@@ -82,6 +102,21 @@ def verdict(place: Place, kind: Kind, role: Role) -> str:
         return place.refusal
     caller = Principal(id="somebody", kind="user", roles=(role,), scopes=kind.scopes)
     return {"all": "allow", "own": "own", "none": place.refusal}[caller.scope_of(place.may)]
+
+
+def may_a_run(operation: Operation[Any, Any] | None) -> bool:
+    """Whether an agent may ask it in its run."""
+    return operation is not None and operation.runs == "directly"
+
+
+def over_nats(place: Place, operation: Operation[Any, Any] | None, role: Role) -> str:
+    """What a program with bus credentials may ask as `api.<id>.<operation>`."""
+    if operation is None or operation.public or place.name.startswith("WS"):
+        return "-"
+    caller = Principal(id="somebody", kind="key", roles=(role,))
+    if operation.route is None:
+        return "403"
+    return {"all": "allow", "own": "own", "none": "403"}[caller.scope_of(operation.may)]
 
 
 def columns() -> list[str]:

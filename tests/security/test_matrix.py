@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterable
 
 import httpx2
@@ -14,7 +15,7 @@ from websockets.asyncio.client import ClientConnection
 from bus import envelope, subjects
 from bus.live import Lane
 from schemas import catalogue
-from schemas.principal import ANONYMOUS, ROLES, Principal, Role
+from schemas.principal import ANONYMOUS, ROLES, Principal, Role, RunRights
 from tests.security import matrix
 from tests.security.kinds import FACTORIES
 from tests.security.world import Headers, World, frame_of
@@ -42,7 +43,7 @@ async def test_the_table_is_what_the_declarations_say() -> None:
 
 
 async def test_every_kind_of_credential_can_be_made() -> None:
-    assert list(FACTORIES) == list(matrix.KINDS)
+    assert [*FACTORIES, matrix.OVER_NATS] == list(matrix.KINDS)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -103,6 +104,9 @@ async def over_bus(
     kind, role = split(column)
     scopes = matrix.KINDS[kind].scopes if kind != "none" else ()
     principal = Principal(id="somebody", kind="user", roles=(role,), scopes=scopes)
+    if kind == matrix.RUN:
+        rights = RunRights(run_id="run", tools=(), tokens=1000, until=int(time.time()) + 60)
+        principal = Principal(id="somebody", kind="agent", roles=(role,), run=rights)
     header = world.signer.sign(ANONYMOUS if kind == "none" else principal)
     if kind == "expired":
         claims = jwt.decode(header, options={"verify_signature": False}) | {"exp": 1}
