@@ -63,6 +63,10 @@ class Workers:
         self._free.release()
 
 
+async def unused(_: Msg) -> None:
+    """What the framework believes to answer requests; one for all, for each costs a millisecond."""
+
+
 class BusBroker(NatsBroker):
     """The broker of one process."""
 
@@ -82,13 +86,14 @@ class BusBroker(NatsBroker):
         self._connection_kwargs |= tls.nats_options(settings, name)
         self._replies = f"{inbox_of(settings.nats_role)}.".encode()
         self._all: list[Workers] = []
+        self._unused: Any = unused
 
     def answers(self, subject: str, queue: str, workers: int, consume: Consume) -> None:
         """Answer requests on `subject` as a member of the queue group."""
         subscriber: Any = self.subscriber(
             subject, queue=queue, no_reply=True, pending_msgs_limit=PENDING_MAX
         )
-        subscriber(consume)
+        self._unused = subscriber(self._unused)
         pool = self._pool(workers, "operation")
 
         async def concurrently(message: Msg) -> None:

@@ -125,14 +125,19 @@ class Front:
 
     def _authorise(self, call: Call, door: Door) -> None:
         """Raises Denied unless the caller may pass this door for one thing at least."""
-        if call.principal.run is not None and not isinstance(door, OperationDoor):
-            raise Denied("An agent's run calls operations only.")
+        if call.principal.run is not None and not for_runs(door):
+            raise Denied("An agent's run may not call this.")
         if self._rights.reach(call.principal, door.may).nothing:
             raise Denied(permission=door.may)
 
     def _may_still(self, call: Call, door: Door, principal: Principal) -> bool:
         """Whether what was begun may go on; other rights than at its beginning are a new one's."""
         return principal == call.known and not self._rights.reach(principal, door.may).nothing
+
+
+def for_runs(door: Door) -> bool:
+    """Whether the door opens for an agent in its run."""
+    return isinstance(door, OperationDoor) and door.operation.runs == "directly"
 
 
 class OperationDoor:

@@ -1,6 +1,6 @@
 """`python -m tests [pytest arguments]`: every test over real servers, with coverage and its bars.
 
-Two workers share the machine; a fresh order each time. With arguments only those tests run, and
+Three workers share the machine, because tests wait more than they compute; a fresh order each time. With arguments only those tests run, and
 the bars are not asked for.
 """
 
@@ -14,6 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+WORKERS = "3"
 BARS = {
     "everything": (80.0, "*"),
     "bus/": (90.0, "bus/*"),
@@ -28,7 +29,7 @@ def main() -> int:
         os.environ["COVERAGE_FILE"] = f"{folder}/coverage"
         os.environ["COVERAGE_PROCESS_START"] = str(ROOT / "pyproject.toml")
         measure = [] if chosen else ["--cov", "--cov-report=", f"--cov-report=json:{folder}/c.json"]
-        parallel = [] if chosen else ["-n", "2", "--dist", "loadfile"]
+        parallel = [] if chosen else ["-n", WORKERS, "--dist", "loadfile"]
         tests = subprocess.run(
             [sys.executable, "-m", "pytest", *parallel, *measure, *chosen], cwd=ROOT, check=False
         )

@@ -1,16 +1,20 @@
 """Between what is recorded of steps and what the engine and the world are told."""
 
+import random
+from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
 from bus.context import Context
 from handlers.workflows import store
-from handlers.workflows.engine import Begin, BeginUndo, Record
-from handlers.workflows.steps import describe
+from handlers.workflows.engine import Begin, BeginUndo, Record, after_failure
+from handlers.workflows.steps import Came, describe
+from schemas.contract import Problem
 from schemas.workflows.document import Attempted, Document, Retry
 from schemas.workflows.runs import (
     OutcomeUnknown,
     RunStep,
     StepFinished,
+    StepStatus,
     StepWaiting,
     WorkflowRun,
 )
@@ -54,3 +58,49 @@ def retry_of(begin: Begin | BeginUndo) -> Retry | None:
 def event_of(step: RunStep) -> StepWaiting | StepFinished:
     """What is announced of a step."""
     return StepWaiting(step=step) if step.status == "waiting" else StepFinished(step=step)
+
+
+def failure_of(
+    begin: Begin | BeginUndo, problem: Problem, at: datetime, *, counted: bool = True
+) -> Came:
+    """What a problem means for a step: tried again, or failed for good.
+
+    Args:
+        begin: The step, and which attempt it was.
+        problem: Why it was not done.
+        at: Now.
+        counted: As an attempt; while a server is away none is used up.
+    """
+    retry, spread = retry_of(begin), random.random()  # noqa: S311 - spreads load
+    if not counted and retry is not None:
+        due_at: datetime | None = at + timedelta(seconds=1 + spread)
+    else:
+        due_at = after_failure(
+            retry, begin.attempt, problem.code, retryable=problem.retryable, at=at, spread=spread
+        )
+    status: StepStatus = "failed" if due_at is None else "retrying"
+    return Came(status, error=describe(problem), due_at=due_at)
+
+
+def next_of(
+    before: RunStep | None, run_id: str, begin: Begin | BeginUndo, came: Came,
+    *, began: datetime, at: datetime,
+) -> RunStep:  # fmt: skip
+    """The next version of a step's record.
+
+    Args:
+        before: The version before, if there is one.
+        run_id: Its run.
+        begin: The step.
+        came: What came of it.
+        began: When it was begun.
+        at: Now.
+    """
+    kind = "undo" if isinstance(begin, BeginUndo) else str(begin.step.type)  # type: ignore[attr-defined]
+    return RunStep(
+        id=step_id(run_id, begin.path), version=before.version + 1 if before else 1,
+        run_id=run_id, path=begin.path, kind=kind, status=came.status, attempt=begin.attempt,
+        output=came.output, error=came.error, awaits=came.awaits, due_at=came.due_at,
+        started_at=before.started_at if before else began,
+        finished_at=at if came.status in ("done", "failed") else None,
+    )  # fmt: skip

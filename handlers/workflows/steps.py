@@ -193,11 +193,6 @@ async def model(step: PromptStep, known: Json, place: Place) -> Came:
     return Came("done", await ask(place, models.generate, command, step.timeout_s))
 
 
-async def compute(step: SetStep, known: Json, _: Place) -> Came:
-    """Compute a value."""
-    return Came("done", computed(step.value, known))
-
-
 async def human(step: HumanStep, known: Json, place: Place) -> Came:
     """Ask a person; what was asked stands in the record while nobody has answered."""
     if place.record is None or place.record.awaits is None:
@@ -271,7 +266,7 @@ async def event(step: WaitStep, known: Json, place: Place) -> Came:
 Do = Callable[[Any, Json, Place], Awaitable[Came]]
 HOW: dict[type[Any], Do] = {
     CallStep: call, JobStep: job, AgentStep: agent, InvokeStep: tool, PromptStep: model,
-    SetStep: compute, HumanStep: human, WaitStep: wait, Undo: undo,
+    HumanStep: human, WaitStep: wait, Undo: undo,
 }  # fmt: skip
 
 
@@ -288,6 +283,20 @@ async def carry_out(begin: Begin | BeginUndo, place: Place) -> Came:
         raise Malformed(str(unfit)) from None
     except ValidationError as bad:
         raise malformed(bad) from None
+
+
+def is_computed(begin: Begin) -> bool:
+    """Whether a step needs nobody: what it gives follows from what is known."""
+    return isinstance(begin.step, SetStep)
+
+
+def compute_now(begin: Begin) -> Came:
+    """The value of a step that needs nobody."""
+    assert isinstance(begin.step, SetStep)
+    try:
+        return Came("done", computed(begin.step.value, begin.known))
+    except Unmappable as unfit:
+        return Came("failed", error=describe(Malformed(str(unfit))))
 
 
 def safe_to_repeat(begin: Begin | BeginUndo) -> bool:

@@ -22,6 +22,7 @@ from tests.security.world import Headers, World, frame_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+AT_ONCE = 8
 NO_SUCH = "0192f0c1-0000-7000-8000-000000000000"
 STREAMING = ("streams.resume", "events.stream")
 REFUSALS = {"ERR_200": "401", "ERR_201": "401", "ERR_203": "401", "ERR_300": "403"}
@@ -128,11 +129,12 @@ async def differences(
     """Every cell whose verdict is another than the table's."""
     table, found = matrix.read(), list[str]()
     places = [place for place in PLACES if (place.name.split(" ")[0] in door.split("|"))]
-    client = world.http()
+    client, at_once = world.http(), asyncio.Semaphore(AT_ONCE)
 
     async def check(place: matrix.Place, column: str, headers: Headers) -> None:
         cell = expected(table[place.name][column])
-        verdict = await ask(world, place, headers, column, client)
+        async with at_once:
+            verdict = await ask(world, place, headers, column, client)
         if verdict != cell:
             found.append(f"{place.name} {column}: {verdict}, expected {cell}")
 

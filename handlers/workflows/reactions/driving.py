@@ -8,10 +8,9 @@ that slept too long cannot write: the version of each step and of the run is the
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from bus import telemetry
@@ -25,12 +24,18 @@ from handlers.workflows.engine import (
     Outcome,
     Record,
     State,
-    after_failure,
     decide,
 )
 from handlers.workflows.reactions import waking
-from handlers.workflows.records import document_of, event_of, record_of, retry_of, step_id
-from handlers.workflows.steps import Came, Place, carry_out, describe, safe_to_repeat
+from handlers.workflows.records import document_of, event_of, failure_of, next_of, record_of
+from handlers.workflows.steps import (
+    Came,
+    Place,
+    carry_out,
+    compute_now,
+    is_computed,
+    safe_to_repeat,
+)
 from schemas.contract import Problem
 from schemas.identity import principals
 from schemas.identity.principals import ActFor
@@ -47,6 +52,7 @@ from schemas.workflows.runs import (
 )
 
 STAY_S = 1.0
+COMPUTED_MAX = 64
 TRIES = 5
 AWAY = (DependencyDown, Unavailable)
 WORKFLOWS = Principal(id="workflows", kind="service", via="bus")
@@ -84,6 +90,7 @@ class Driver:
         self.run: WorkflowRun
         self.steps: dict[str, RunStep] = {}
         self.doing: dict[str, Doing] = {}
+        self.computed: dict[str, RunStep] = {}
         self._owner: Context | None = None
 
     def tell(self) -> None:
@@ -105,6 +112,7 @@ class Driver:
         ctx = self.ctx
         self.run = WorkflowRun.model_validate(await ctx.row(store.RUN, self.run_id))
         self.document = await document_of(self.run, ctx)
+        self.computed.clear()
         rows = await ctx.database.rows(store.STEPS, self.run_id)
         self.steps = {row["path"]: RunStep.model_validate(dict(row)) for row in rows}
 
@@ -112,7 +120,7 @@ class Driver:
         """One round; tells whether the driver has let go of the run."""
         if self.run.status not in OPEN:
             return await self._leave()
-        decision = self._decide()
+        decision = self._compute()
         if decision.abandon:
             await self._abandon([self.steps[path] for path in decision.abandon])
             return False
@@ -146,9 +154,24 @@ class Driver:
             return False
         return await self._record([], decision)
 
+    def _compute(self) -> Decision:
+        """Do what needs nobody and can be done again, until something else is to be done.
+
+        Values are recorded with the step behind them, in one commit: none is lost with it.
+        """
+        while True:
+            decision = self._decide()
+            pure = [b for b in decision.begin if isinstance(b, Begin) and is_computed(b)]
+            if not pure or decision.abandon or len(self.computed) >= COMPUTED_MAX:
+                return decision
+            for begin in pure:
+                step = self._recorded(begin, compute_now(begin), self.ctx.now())
+                self.computed[begin.path] = step
+
     def _decide(self) -> Decision:
         """What the engine says, with what is being done counted as begun."""
-        records = {path: record_of(step) for path, step in self.steps.items()}
+        known = self.steps | self.computed
+        records = {path: record_of(step) for path, step in known.items()}
         records |= {path: Record("started") for path in self.doing}
         about = {"id": self.run.id, "started_at": self.run.started_at.isoformat()}
         at = self.ctx.now()
@@ -162,6 +185,9 @@ class Driver:
 
     async def _begin(self, decision: Decision) -> bool:
         """Begin what can begin and look at what is due; whether anything was recorded."""
+        if self.computed:
+            await self._record([], None)
+            return True
         if decision.status == "undoing" and self.run.status == "running":
             await self._move("undoing")
         room = self.document.at_once - len(self.doing)
@@ -188,26 +214,13 @@ class Driver:
                 return await ending.start_inner(begin, place, self.run)
             return await carry_out(begin, place)
         except AWAY as away:
-            return self._failed(begin, away, counted=False)
+            return failure_of(begin, away, self.ctx.now(), counted=False)
         except Problem as problem:
-            return self._failed(begin, problem)
+            return failure_of(begin, problem, self.ctx.now())
         except Exception as broken:
             telemetry.log().error("step broke", run=self.run_id, path=begin.path, exc_info=broken)
-            return self._failed(begin, TimedOut(f"{type(broken).__name__}: {broken}"))
-
-    def _failed(self, begin: Begin | BeginUndo, problem: Problem, *, counted: bool = True) -> Came:
-        """To be tried again, or failed for good."""
-        retry = retry_of(begin)
-        at, spread = self.ctx.now(), random.random()  # noqa: S311 - spreads load
-        if not counted and retry is not None:
-            due_at: Any = at + timedelta(seconds=1 + spread)
-        else:
-            due_at = after_failure(
-                retry, begin.attempt, problem.code,
-                retryable=problem.retryable, at=at, spread=spread,
-            )  # fmt: skip
-        status: Any = "failed" if due_at is None else "retrying"
-        return Came(status, error=describe(problem), due_at=due_at)
+            odd = TimedOut(f"{type(broken).__name__}: {broken}")
+            return failure_of(begin, odd, self.ctx.now())
 
     async def _wait(self, decision: Decision) -> None:
         """Until something that is done ends, somebody wakes the driver, or something is due."""
@@ -237,6 +250,7 @@ class Driver:
                 if not self._over(doing.begin.path)
             ]
             end = decision or self._look_ahead({step.path: step for step in steps})
+            steps += self.computed.values()
             run = None
             if end is not None and end.outcome is not None and self.run.status in OPEN:
                 run = ending.ended(self.run, end.status, end.outcome, self.ctx.now())
@@ -256,7 +270,7 @@ class Driver:
             return None
         before, self.steps = self.steps, self.steps | after
         try:
-            decision = self._decide()
+            decision = self._compute()
         finally:
             self.steps = before
         wanted = decision.outcome is not None and not decision.abandon
@@ -294,6 +308,7 @@ class Driver:
             await self._load()
             return False
         self.steps |= {step.path: step for step in (*steps, *signalled)}
+        self.computed.clear()
         if run is not None:
             self.run = run
         return True
@@ -312,23 +327,8 @@ class Driver:
 
     def _recorded(self, begin: Begin | BeginUndo, came: Came, began: datetime) -> RunStep:
         """The next version of a step's record."""
-        before, at = self.steps.get(begin.path), self.ctx.now()
-        over = came.status in ("done", "failed")
-        return RunStep(
-            id=step_id(self.run_id, begin.path),
-            version=before.version + 1 if before else 1,
-            run_id=self.run_id,
-            path=begin.path,
-            kind="undo" if isinstance(begin, BeginUndo) else begin.step.type,  # type: ignore[attr-defined]
-            status=came.status,
-            attempt=begin.attempt,
-            output=came.output,
-            error=came.error,
-            awaits=came.awaits,
-            due_at=came.due_at,
-            started_at=before.started_at if before else began,
-            finished_at=at if over else None,
-        )
+        before = self.steps.get(begin.path)
+        return next_of(before, self.run_id, begin, came, began=began, at=self.ctx.now())
 
     async def _rest(self, decision: Decision) -> bool:
         """Nothing can be done now: stay for what is due soon, else let go."""
