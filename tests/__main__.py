@@ -1,6 +1,6 @@
 """`python -m tests [pytest arguments]`: every test over real servers, with coverage and its bars.
 
-Three workers share the machine, because tests wait more than they compute; a fresh order each time. With arguments only those tests run, and
+Two workers share the machine; a fresh order each time. With arguments only those tests run, and
 the bars are not asked for.
 """
 
@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-WORKERS = "3"
+WORKERS = "2"
 BARS = {
     "everything": (80.0, "*"),
     "bus/": (90.0, "bus/*"),

@@ -10,11 +10,11 @@ from bus.database import Transaction
 from handlers.workflows import store
 from handlers.workflows.engine import ABANDONED, Begin, Outcome
 from handlers.workflows.mapping import computed
-from handlers.workflows.steps import Came, Place, failed
+from handlers.workflows.steps import OUTPUT_BYTES_MAX, Came, Place, describe, failed, too_large
 from schemas import agents, supervision
 from schemas.agents import CancelRun
 from schemas.contract import Json, Problem
-from schemas.problems import NotFound
+from schemas.problems import NotFound, TooLarge
 from schemas.supervision import CancelJob
 from schemas.workflows.definitions import Workflow
 from schemas.workflows.document import WorkflowStep
@@ -48,7 +48,11 @@ def new_run(
 
 
 def ended(run: WorkflowRun, status: RunStatus, outcome: Outcome, at: datetime) -> WorkflowRun:
-    """The run at its end."""
+    """The run at its end; a result that no event can carry is its failure."""
+    if too_large(outcome.output):
+        status = "failed"
+        problem = TooLarge(f"The result is larger than {OUTPUT_BYTES_MAX} bytes.")
+        outcome = Outcome(error=describe(problem))
     return run.model_copy(
         update={
             "status": status, "version": run.version + 1, "result": outcome.output,
@@ -123,7 +127,7 @@ async def start_inner(begin: Begin, place: Place, outer: WorkflowRun) -> Came:
         async with ctx.transaction() as tx:
             await tx.record(RunStarted(run=inner))
             await tx.enqueue(Drive(run_id=run_id))
-    return Came("waiting", awaits=f"inner/{run_id}", due_at=place.in_s(LOOK_AT_INNER_S))
+    return Came("waiting", awaits=f"inner/{run_id}", due_at=place.look_by(LOOK_AT_INNER_S, None))
 
 
 async def abandon(

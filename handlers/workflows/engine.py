@@ -54,7 +54,6 @@ class State:
     steps: Mapping[str, Record]
     at: datetime
     run: Json = field(default_factory=dict)
-    undo_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

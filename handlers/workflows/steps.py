@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+import orjson
 from pydantic import ValidationError
 
 from bus.context import Context
@@ -20,7 +21,7 @@ from schemas.agents import AssignWork, Brief, GetRun, StartRun
 from schemas.contract import Json, Operation, Problem, Schema
 from schemas.events import QueryEvents
 from schemas.models import GenerateText, Message
-from schemas.problems import Malformed, malformed
+from schemas.problems import Malformed, TooLarge, malformed
 from schemas.supervision import GetJob
 from schemas.tools import InvokeTool
 from schemas.workflows.document import (
@@ -39,6 +40,8 @@ from schemas.workflows.runs import RunStep, StepStatus
 KEY_MAX = 200
 LOOK_S = 1.0
 LOOK_AT_RUN_S = 10.0
+LOOK_AGAIN_SHARE, LOOK_S_MAX = 0.1, 60.0
+OUTPUT_BYTES_MAX = 256 * 1024
 GOOD_END = ("succeeded", "completed")
 BAD_END = ("failed", "cancelled", "timed_out")
 
@@ -70,20 +73,29 @@ class Place:
         key = f"{self.run_id}/{self.path}"
         return key if len(key) <= KEY_MAX else hashlib.sha256(key.encode()).hexdigest()
 
-    def in_s(self, seconds: float) -> datetime:
-        """The time in so many seconds."""
-        return self.ctx.now() + timedelta(seconds=seconds)
+    @property
+    def began(self) -> datetime:
+        """When the step began to wait: now, if it does only now."""
+        return self.record.started_at if self.record else self.ctx.now()
 
     def late(self, within_s: float | None) -> bool:
         """Whether a step that waits has waited long enough."""
-        begun = self.record.started_at if self.record else self.ctx.now()
-        return within_s is not None and self.ctx.now() >= begun + timedelta(seconds=within_s)
+        return within_s is not None and self.ctx.now() >= self.began + timedelta(seconds=within_s)
 
-    def look_by(self, seconds: float | None, within_s: float | None) -> datetime | None:
-        """When to look again: after so many seconds, or when the step has waited long enough."""
-        begun = self.record.started_at if self.record else self.ctx.now()
-        moments = [] if seconds is None else [self.in_s(seconds)]
-        moments += [] if within_s is None else [begun + timedelta(seconds=within_s)]
+    def look_by(self, first_s: float | None, within_s: float | None) -> datetime | None:
+        """When to look again, or when the step has waited long enough.
+
+        Args:
+            first_s: How soon at first; the longer it has waited, the more seldom. Never if None.
+            within_s: How long it may wait.
+        """
+        moments = list[datetime]()
+        if first_s is not None:
+            waited = self.ctx.now() - self.began
+            look_s = min(max(first_s, waited.total_seconds() * LOOK_AGAIN_SHARE), LOOK_S_MAX)
+            moments.append(self.ctx.now() + timedelta(seconds=look_s))
+        if within_s is not None:
+            moments.append(self.began + timedelta(seconds=within_s))
         return min(moments, default=None)
 
 
@@ -135,7 +147,7 @@ async def job(step: JobStep, known: Json, place: Place) -> Came:
         operation = catalogue.operation(step.operation)
         command = command_of(operation, computed(step.input, known))
         work = await ask(place, operation, command)
-        return Came("waiting", awaits=f"job/{work['id']}", due_at=place.in_s(LOOK_S))
+        return Came("waiting", awaits=f"job/{work['id']}", due_at=place.look_by(LOOK_S, None))
     job_id = place.record.awaits.partition("/")[2]
     work = await ask(place, supervision.job, GetJob(id=job_id))
     return ended(work, work["result"], place, step.timeout_s)
@@ -153,7 +165,7 @@ async def agent(step: AgentStep, known: Json, place: Place) -> Came:
         else:
             command = AssignWork(capabilities=step.capabilities, brief=brief)
             run = await ask(place, agents.assign, command)
-        return Came("waiting", awaits=f"run/{run['id']}", due_at=place.in_s(LOOK_AT_RUN_S))
+        return Came("waiting", awaits=f"run/{run['id']}", due_at=place.look_by(LOOK_AT_RUN_S, None))
     run = await ask(place, agents.run, GetRun(id=place.record.awaits.partition("/")[2]))
     return ended(run, run["result"], place, step.timeout_s, LOOK_AT_RUN_S)
 
@@ -230,8 +242,7 @@ def moment(step: WaitStep, known: Json, place: Place) -> datetime:
         Unmappable: `until` is no moment.
     """
     if step.for_s is not None:
-        begun = place.record.started_at if place.record else place.ctx.now()
-        return begun + timedelta(seconds=step.for_s)
+        return place.began + timedelta(seconds=step.for_s)
     text = str(computed(step.until, known))
     try:
         at = datetime.fromisoformat(text)
@@ -278,11 +289,22 @@ async def carry_out(begin: Begin | BeginUndo, place: Place) -> Came:
     """
     what = begin.undo if isinstance(begin, BeginUndo) else begin.step
     try:
-        return await HOW[type(what)](what, begin.known, place)
+        came = await HOW[type(what)](what, begin.known, place)
     except Unmappable as unfit:
         raise Malformed(str(unfit)) from None
     except ValidationError as bad:
         raise malformed(bad) from None
+    if too_large(came.output):
+        raise TooLarge(f"The step gives more than {OUTPUT_BYTES_MAX} bytes.")
+    return came
+
+
+def too_large(output: Any) -> bool:
+    """Whether an output is more than an event may carry: 1 MiB is all that the bus takes."""
+    try:
+        return len(orjson.dumps(output)) > OUTPUT_BYTES_MAX
+    except TypeError:  # a number of more than 64 bits
+        return True
 
 
 def is_computed(begin: Begin) -> bool:
@@ -294,9 +316,12 @@ def compute_now(begin: Begin) -> Came:
     """The value of a step that needs nobody."""
     assert isinstance(begin.step, SetStep)
     try:
-        return Came("done", computed(begin.step.value, begin.known))
+        value = computed(begin.step.value, begin.known)
     except Unmappable as unfit:
         return Came("failed", error=describe(Malformed(str(unfit))))
+    if too_large(value):
+        return Came("failed", error=describe(TooLarge("The value is too large to be kept.")))
+    return Came("done", value)
 
 
 def safe_to_repeat(begin: Begin | BeginUndo) -> bool:

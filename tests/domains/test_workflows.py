@@ -10,6 +10,8 @@ from schemas import agents, documents, events
 from schemas.agents import GetRun
 from schemas.documents import ListDocuments
 from schemas.events import QueryEvents
+from schemas.identity import users
+from schemas.identity.users import CreateUser, DisableUser
 from schemas.principal import Principal
 from schemas.problems import IllegalMove, NotFound, OutsideSchema, VersionConflict
 from schemas.workflows import definitions, runs
@@ -390,3 +392,36 @@ async def test_a_short_run_takes_few_events_and_leaves_nothing_behind(ask, platf
         return await look(platform, "SELECT 1 FROM flow.drivers") == []
 
     await eventually(forgotten)
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        ({"$mul": [2**62, 2**62]}, "ERR_103"),
+        ({"$concat": [{"$range": 9_000}, {"$range": 9_000}]}, "ERR_100"),
+        ({"$div": [1, 0]}, "ERR_100"),
+        ({"a": {"$concat": ["x" * 90_000]}, "b": ["y" * 90_000, "z" * 90_000]}, "ERR_103"),
+    ],
+    ids=["a number", "a list", "no number", "texts"],
+)
+async def test_a_value_that_cannot_be_kept_fails_its_step(ask, value, code):
+    run = await done(ask, "odd", {"key": "a", "type": "set", "value": value})
+    assert (run.status, run.error["code"]) == ("failed", code)
+
+
+async def test_a_result_that_no_event_can_carry_is_a_failure(ask):
+    text = {"key": "a", "type": "set", "value": "x" * 90_000}
+    run = await done(ask, "large", text, output=["$.steps.a.output"] * 4)
+    assert (run.status, run.error["code"]) == ("failed", "ERR_103")
+
+
+async def test_work_that_was_begun_by_somebody_who_is_disabled_goes_no_further(ask):
+    user = await ask(users.create_user, CreateUser(login="ada", name="ada", roles=("developer",)))
+    owner = ask.acting_as(Principal(id=user.id, kind="user", roles=user.roles))
+    steps = ({"key": "w", "type": "wait", "signal": "go"}, tool("a", "1"))
+    run = await started(owner, await made(owner, "stopped", *steps))
+    await waits(ask, run, "w")
+    await ask(users.disable_user, DisableUser(id=user.id))
+    await ask(runs.signal, SendSignal(id=run.id, name="go"))
+    run = await ended(ask, run)
+    assert (run.status, run.error["code"]) == ("failed", "ERR_200")

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 from bus import credentials, redaction, telemetry
@@ -75,6 +76,7 @@ def test_a_field_with_a_secret_name_is_cut_at_any_depth(name):
     assert "hunter2" not in str(event)
 
 
+@given_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.recursive(
         st.text() | st.integers() | st.none() | st.binary(),

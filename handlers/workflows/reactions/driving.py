@@ -8,6 +8,7 @@ that slept too long cannot write: the version of each step and of the run is the
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,6 +53,7 @@ from schemas.workflows.runs import (
 )
 
 STAY_S = 1.0
+OWNER_S = 5.0
 COMPUTED_MAX = 64
 TRIES = 5
 AWAY = (DependencyDown, Unavailable)
@@ -91,7 +93,7 @@ class Driver:
         self.steps: dict[str, RunStep] = {}
         self.doing: dict[str, Doing] = {}
         self.computed: dict[str, RunStep] = {}
-        self._owner: Context | None = None
+        self._owner: tuple[float, Context] | None = None
 
     def tell(self) -> None:
         """Somebody has recorded something about the run."""
@@ -249,13 +251,13 @@ class Driver:
                 for doing in over
                 if not self._over(doing.begin.path)
             ]
+            steps = [step for step in steps if self._says_more(step)]
             end = decision or self._look_ahead({step.path: step for step in steps})
             steps += self.computed.values()
             run = None
             if end is not None and end.outcome is not None and self.run.status in OPEN:
                 run = ending.ended(self.run, end.status, end.outcome, self.ctx.now())
-            moved = [event_of(step) for step in steps if self._says_more(step)]
-            if await self._write(moved, steps, run):
+            if await self._write([event_of(step) for step in steps], steps, run):
                 return run is not None
         raise VersionConflict
 
@@ -378,13 +380,15 @@ class Driver:
         self.doing.clear()
 
     async def _acting(self) -> Context:
-        """What the owner of the run may now; asked once a drive.
+        """What the owner of the run may now, or a few seconds ago.
 
         Raises:
             Unauthenticated: Nothing any more.
         """
-        if self._owner is None:
+        asked_at, owner = self._owner or (0.0, self.ctx)
+        if time.monotonic() - asked_at > OWNER_S:
             question = ActFor(owner_id=self.run.owner_id, mandate=self.run.mandate)
-            owner = await self.ctx.as_principal(WORKFLOWS).call(principals.act_for, question)
-            self._owner = self.ctx.as_principal(owner)
-        return self._owner
+            known = await self.ctx.as_principal(WORKFLOWS).call(principals.act_for, question)
+            owner = self.ctx.as_principal(known)
+            self._owner = (time.monotonic(), owner)
+        return owner
