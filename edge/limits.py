@@ -212,9 +212,8 @@ class Limiter:
         Raises:
             TooManyRequests: A dimension has no room; the details name it.
         """
-        first = dimensions[0]
-        if len(dimensions) == 1 and first.per_minute >= LEASED_FROM:
-            return headers(first, await self._spend(first))
+        if min(d.per_minute for d in dimensions) >= LEASED_FROM:
+            return headers(dimensions[0], await self._spend(dimensions))
         verdict = await self._check(dimensions, 1)
         if verdict.refused is not None:
             raise too_many(dimensions[verdict.refused], verdict)
@@ -239,35 +238,37 @@ class Limiter:
         if verdict.refused is not None:
             raise too_many(guesses, verdict)
 
-    async def _spend(self, dimension: Dimension) -> int:
+    async def _spend(self, dimensions: Sequence[Dimension]) -> int:
         """Spend one of a lease, renewing it if need be; returns what is left of the limit."""
+        key = dimensions[0].key
         while True:
-            lease = self._leases.get(dimension.key)
+            lease = self._leases.get(key)
             if lease is not None and lease.tokens and time.monotonic() < lease.until:
                 lease.tokens -= 1
                 return lease.left + lease.tokens
-            task = self._renewing.get(dimension.key)
+            task = self._renewing.get(key)
             if task is None:
-                task = asyncio.create_task(self._renew(dimension))
-                self._renewing[dimension.key] = task
-                task.add_done_callback(lambda _: self._renewing.pop(dimension.key, None))
+                task = asyncio.create_task(self._renew(dimensions))
+                self._renewing[key] = task
+                task.add_done_callback(lambda _: self._renewing.pop(key, None))
             await asyncio.shield(task)
 
-    async def _renew(self, dimension: Dimension) -> None:
+    async def _renew(self, dimensions: Sequence[Dimension]) -> None:
         """Take a lease; near the limit, of a single request.
 
         Raises:
             TooManyRequests: Not even one.
         """
-        for tokens in (dimension.per_minute // LEASES_PER_MINUTE, 1):
-            verdict = await self._check((dimension,), tokens)
+        least = min(d.per_minute for d in dimensions)
+        for tokens in (least // LEASES_PER_MINUTE, 1):
+            verdict = await self._check(dimensions, tokens)
             if verdict.refused is None:
                 if len(self._leases) >= LOCAL_KEYS_MAX:
                     self._leases.clear()
                 until = time.monotonic() + LEASE_S
-                self._leases[dimension.key] = Lease(tokens, verdict.left, until)
+                self._leases[dimensions[0].key] = Lease(tokens, verdict.left, until)
                 return
-        raise too_many(dimension, verdict)
+        raise too_many(dimensions[verdict.refused or 0], verdict)
 
     async def _check(self, dimensions: Sequence[Dimension], count: int) -> Verdict:
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()

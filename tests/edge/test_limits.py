@@ -85,9 +85,11 @@ def test_one_customer_has_one_ipv6_network() -> None:
     assert network_of("nonsense") == "unknown"
 
 
-async def test_a_lease_never_lets_more_through_than_the_limit(counted: Counted) -> None:
-    limiter = Limiter(counted, 60_000)
-    who = (Dimension("service", f"test:{secrets.token_hex(6)}", 60_000),)
+@pytest.mark.parametrize("wider", [0, 1])
+async def test_a_lease_never_lets_more_through_than_the_limit(counted: Counted, wider: int) -> None:
+    limiter, mark = Limiter(counted, 60_000), secrets.token_hex(6)
+    who = (Dimension("service", f"test:{mark}", 60_000),)
+    who += (Dimension("all", f"test:{mark}:all", 600_000),) * wider
     started = asyncio.get_running_loop().time()
     passed = 0
     while passed < 70_000:
