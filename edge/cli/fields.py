@@ -79,7 +79,7 @@ def slot_of(path: tuple[str, ...], field: FieldInfo, optional: bool) -> Slot:
     kind = type(choices[0]) if choices else inner
     return Slot(
         path=path,
-        kind=kind if isinstance(kind, type) else dict,
+        kind=kind if isinstance(kind, type) and kind is not Any else dict,
         many=many,
         choices=choices,
         required=field.is_required() and not optional,

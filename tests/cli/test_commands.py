@@ -62,6 +62,12 @@ def test_own_functions_exist() -> None:
         assert callable(program.function(command.does))
 
 
+def test_a_value_of_any_kind_is_written_as_json() -> None:
+    words = ("workflows", "answer", "ID", "--path", "may", "--answer")
+    assert body(*words, '{"yes": true}')["answer"] == {"yes": True}
+    assert body(*words, '"yes"')["answer"] == "yes"
+
+
 def test_dotted_options_and_json_make_one_nested_object() -> None:
     given = body(
         "agents", "create", "--name", "bob", "--config", '{"model": "a", "temperature": 1}',
