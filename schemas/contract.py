@@ -172,13 +172,15 @@ class Problem(Exception):
         self.details: Mapping[str, Any] = details
         super().__init__(self.message)
 
+    def kept(self) -> Json:
+        """As it stays with what it has ended: a goal, a run, a step."""
+        return {"code": self.code, "message": self.message, "details": dict(self.details)}
+
     def body(self, at: datetime) -> Json:
         """The error envelope of every door."""
         return {
-            "error": {
-                "code": self.code,
-                "message": self.message,
-                "details": dict(self.details),
+            "error": self.kept()
+            | {
                 "retryable": self.retryable,
                 "timestamp": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             }

@@ -52,7 +52,7 @@ async def give_up(job: Work, ctx: Context, problem: Problem) -> None:
     """The run will not be tried again: it has failed."""
     run = await find(job.run_id, ctx)
     if run.status in ("queued", "running"):
-        await finish(run, "failed", await steps_of(run, ctx), ctx, error=describe(problem))
+        await finish(run, "failed", await steps_of(run, ctx), ctx, error=problem.kept())
 
 
 @service.works(Work, gave_up=give_up)
@@ -100,7 +100,7 @@ async def carry_out(run: Run, agent: Agent, ctx: Context) -> None:
         try:
             acting = await acting_for(run, agent, steps, ctx)
         except Unauthenticated as refused:
-            await finish(run, "cancelled", steps, ctx, error=describe(refused))
+            await finish(run, "cancelled", steps, ctx, error=refused.kept())
             return
         try:
             done, result = await advance(run, agent, steps, acting)
@@ -109,7 +109,7 @@ async def carry_out(run: Run, agent: Agent, ctx: Context) -> None:
         except Problem as problem:
             if problem.retryable:
                 raise
-            await finish(run, "failed", await steps_of(run, ctx), ctx, error=describe(problem))
+            await finish(run, "failed", await steps_of(run, ctx), ctx, error=problem.kept())
             return
         if done:
             await finish(run, "succeeded", await steps_of(run, ctx), ctx, result=result)
@@ -198,7 +198,7 @@ async def do_chosen(
     try:
         generation = await ask_model(step, question, ctx)
     except OutputOutsideSchema as refused:
-        await record_end(step, ctx, output={"error": describe(refused)})
+        await record_end(step, ctx, output={"error": refused.kept()})
         return False, None
     output = {
         "text": generation.text,
@@ -258,7 +258,7 @@ async def call_tool(run: Run, step: Step, ctx: Context) -> None:
     except Problem as problem:
         if problem.retryable or run.brief.steps:
             raise
-        await record_end(step, ctx, output={"error": describe(problem)})
+        await record_end(step, ctx, output={"error": problem.kept()})
         return
     faults.point("after-tool-before-checkpoint")
     await record_end(step, ctx, output=invocation.result, reference=invocation.id)
@@ -317,11 +317,6 @@ async def steps_of(run: Run, ctx: Context) -> list[Step]:
 def key_of(step: Step) -> str:
     """What makes asking again give the same answer."""
     return f"{step.run_id}/{step.ordinal}"
-
-
-def describe(problem: Problem) -> dict[str, Any]:
-    """A problem as it is kept with a run."""
-    return {"code": problem.code, "message": problem.message, "details": dict(problem.details)}
 
 
 @service.reacts_to(agents.on_user_changed)

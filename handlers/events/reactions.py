@@ -1,8 +1,7 @@
 """Housekeeping of the log: months before they begin and when they are old; what is forgotten."""
 
-from bus import telemetry
+from bus import forgetting, telemetry
 from bus.context import Context
-from bus.statement import Statement
 from handlers.events import service, store
 
 PARTITIONS_EVERY_S = 3600
@@ -11,8 +10,6 @@ ARCHIVE_EVERY_S = 24 * 3600
 MONTHS_AHEAD = (0, 1)
 INBOX_DAYS = 14
 ANSWERS_HOURS = 48
-BATCH_ROWS = 1_000
-BATCHES_MAX = 200
 PARTITIONED = (
     ("mcp_documents.events", "recorded_at"),
     ("mcp_documents.tool_invocations", "requested_at"),
@@ -33,9 +30,9 @@ async def add_months(ctx: Context) -> None:
 @service.every(FORGET_EVERY_S)
 async def forget(ctx: Context) -> None:
     """Delete what no redelivery and no retry can ask for any more."""
-    await delete(store.FORGET_INBOX, ctx, INBOX_DAYS)
-    await delete(store.FORGET_ANSWERS, ctx, ANSWERS_HOURS)
-    await delete(store.FORGET_SCRATCH, ctx)
+    await forgetting.delete(store.FORGET_INBOX, ctx, INBOX_DAYS)
+    await forgetting.delete(store.FORGET_ANSWERS, ctx, ANSWERS_HOURS)
+    await forgetting.delete(store.FORGET_SCRATCH, ctx)
 
 
 @service.every(ARCHIVE_EVERY_S)
@@ -44,11 +41,3 @@ async def archive(ctx: Context) -> None:
     rows = await ctx.database.rows(store.ARCHIVE, ctx.settings.events_archive_days)
     for row in rows:
         telemetry.log().info("month archived", partition=row["moved"])
-
-
-async def delete(statement: Statement, ctx: Context, *values: int) -> None:
-    """Delete in small batches, each its own transaction, until one is not full."""
-    for _ in range(BATCHES_MAX):
-        tag = await ctx.database.execute(statement, *values, BATCH_ROWS)
-        if int(tag.split()[-1]) < BATCH_ROWS:
-            return

@@ -55,7 +55,7 @@ async def plan_failed(job: MakePlan, ctx: Context, problem: Problem) -> None:
     async with ctx.transaction() as tx:
         goal = await lock(tx, job.goal_id)
         if goal.status in ("submitted", "planning", "planned"):
-            await tx.record(GoalFailed(goal=failed(goal, describe(problem), ctx)))
+            await tx.record(GoalFailed(goal=failed(goal, problem.kept(), ctx)))
 
 
 @service.works(MakePlan, gave_up=plan_failed)
@@ -175,7 +175,7 @@ async def refuse(task: Task, problem: Problem, ctx: Context) -> None:
         current = Task.model_validate(dict(row or {}))
         if current.status != "ready" or goal.status != "executing":
             return
-        ended = rules.moved_task(current, "failed", error=describe(problem), finished_at=ctx.now())
+        ended = rules.moved_task(current, "failed", error=problem.kept(), finished_at=ctx.now())
         await tx.record(TaskFailed(task=ended))
         await advance(tx, goal, ended, ctx)
 
@@ -330,8 +330,3 @@ async def find(goal_id: str, ctx: Context) -> Goal:
 def failed(goal: Goal, error: dict[str, Any], ctx: Context) -> Goal:
     """The goal at a bad end."""
     return rules.moved(goal, "failed", ctx.now(), error=error, completed_at=ctx.now())
-
-
-def describe(problem: Problem) -> dict[str, Any]:
-    """A problem as it is kept with a goal."""
-    return {"code": problem.code, "message": problem.message, "details": dict(problem.details)}

@@ -10,7 +10,7 @@ from bus.database import Transaction
 from handlers.workflows import store
 from handlers.workflows.engine import ABANDONED, Begin, Outcome
 from handlers.workflows.mapping import computed
-from handlers.workflows.steps import OUTPUT_BYTES_MAX, Came, Place, describe, failed, too_large
+from handlers.workflows.steps import OUTPUT_BYTES_MAX, Came, Place, failed, too_large
 from schemas import agents, supervision
 from schemas.agents import CancelRun
 from schemas.contract import Json, Problem
@@ -19,7 +19,9 @@ from schemas.supervision import CancelJob
 from schemas.workflows.definitions import Workflow
 from schemas.workflows.document import WorkflowStep
 from schemas.workflows.runs import (
+    OPEN,
     Drive,
+    EndedBadly,
     RunEnded,
     RunStarted,
     RunStatus,
@@ -30,7 +32,6 @@ from schemas.workflows.runs import (
 )
 
 LOOK_AT_INNER_S = 30.0
-ENDED = ("succeeded", "failed", "undone", "cancelled")
 
 
 def new_run(
@@ -52,7 +53,7 @@ def ended(run: WorkflowRun, status: RunStatus, outcome: Outcome, at: datetime) -
     if too_large(outcome.output):
         status = "failed"
         problem = TooLarge(f"The result is larger than {OUTPUT_BYTES_MAX} bytes.")
-        outcome = Outcome(error=describe(problem))
+        outcome = Outcome(error=problem.kept())
     return run.model_copy(
         update={
             "status": status, "version": run.version + 1, "result": outcome.output,
@@ -92,7 +93,7 @@ def came_of(run: WorkflowRun) -> Came:
     """What the end of an inner run means for the step that waits for it."""
     if run.status == "succeeded":
         return Came("done", run.result)
-    return failed("step_failed", f"The run has {run.status}.", run=run.id, cause=run.error)
+    return failed(EndedBadly(f"The run has {run.status}.", run=run.id, cause=run.error))
 
 
 def over(step: RunStep, came: Came, at: datetime) -> RunStep:
@@ -112,7 +113,7 @@ async def start_inner(begin: Begin, place: Place, outer: WorkflowRun) -> Came:
     row = await ctx.database.row(store.RUN, run_id)
     if row is not None:
         inner = WorkflowRun.model_validate(dict(row))
-        if inner.status in ENDED:
+        if inner.status not in OPEN:
             return came_of(inner)
     else:
         found = await ctx.database.row(store.NAMED, outer.owner_id, begin.step.workflow)
@@ -162,7 +163,7 @@ async def stop_inner(run_id: str, ctx: Context) -> None:
     async with ctx.transaction() as tx:
         row = await tx.row(store.LOCK_RUN, run_id)
         run = WorkflowRun.model_validate(dict(row)) if row else None
-        if run is not None and run.status not in ENDED:
+        if run is not None and run.status in OPEN:
             reason = Outcome(error={"code": "cancelled", "message": "The outer run has ended."})
             await tx.record(RunEnded(run=ended(run, "cancelled", reason, ctx.now())))
             await tx.enqueue(Drive(run_id=run_id))

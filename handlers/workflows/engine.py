@@ -16,6 +16,7 @@ from typing import Any
 
 from handlers.workflows.mapping import Unmappable, computed, holds
 from schemas.contract import Json
+from schemas.workflows.definitions import BadDocument
 from schemas.workflows.document import (
     ITEMS_MAX,
     BranchStep,
@@ -155,7 +156,7 @@ def mapped(value: Any, known: Json) -> Outcome:
 
 def problem(unfit: Unmappable) -> Json:
     """How a value that cannot be computed is kept."""
-    return {"code": "ERR_191", "message": str(unfit)}
+    return BadDocument(str(unfit)).kept()
 
 
 class Walk:

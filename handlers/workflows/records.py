@@ -1,14 +1,15 @@
 """Between what is recorded of steps and what the engine and the world are told."""
 
 import random
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID, uuid5
 
 from bus.context import Context
 from handlers.workflows import store
 from handlers.workflows.engine import Begin, BeginUndo, Record, after_failure
-from handlers.workflows.steps import Came, describe
+from handlers.workflows.steps import Came
 from schemas.contract import Problem
+from schemas.problems import DependencyDown, Unavailable
 from schemas.workflows.document import Attempted, Document, Retry
 from schemas.workflows.runs import (
     OutcomeUnknown,
@@ -20,6 +21,8 @@ from schemas.workflows.runs import (
 )
 
 DOCUMENTS_MAX = 256
+ATTEMPTS_WHILE_AWAY = 30
+AWAY = (DependencyDown, Unavailable)
 _documents: dict[tuple[str, int], Document] = {}
 
 
@@ -43,7 +46,7 @@ async def document_of(run: WorkflowRun, ctx: Context) -> Document:
 def record_of(step: RunStep) -> Record:
     """What the engine needs to know of a recorded step; one of unknown outcome has failed."""
     if step.status == "started":
-        unknown = describe(OutcomeUnknown(path=step.path))
+        unknown = OutcomeUnknown(path=step.path).kept()
         return Record("failed", step.attempt, None, unknown, None, step.started_at)
     return Record(step.status, step.attempt, step.output, step.error, step.due_at, step.finished_at)
 
@@ -60,26 +63,19 @@ def event_of(step: RunStep) -> StepWaiting | StepFinished:
     return StepWaiting(step=step) if step.status == "waiting" else StepFinished(step=step)
 
 
-def failure_of(
-    begin: Begin | BeginUndo, problem: Problem, at: datetime, *, counted: bool = True
-) -> Came:
+def failure_of(begin: Begin | BeginUndo, problem: Problem, at: datetime) -> Came:
     """What a problem means for a step: tried again, or failed for good.
 
-    Args:
-        begin: The step, and which attempt it was.
-        problem: Why it was not done.
-        at: Now.
-        counted: As an attempt; while a server is away none is used up.
+    A server or layer that is away for minutes must not end what is tried a few times only.
     """
     retry, spread = retry_of(begin), random.random()  # noqa: S311 - spreads load
-    if not counted and retry is not None:
-        due_at: datetime | None = at + timedelta(seconds=1 + spread)
-    else:
-        due_at = after_failure(
-            retry, begin.attempt, problem.code, retryable=problem.retryable, at=at, spread=spread
-        )
+    if retry is not None and retry.attempts > 1 and isinstance(problem, AWAY):
+        retry = retry.model_copy(update={"attempts": max(retry.attempts, ATTEMPTS_WHILE_AWAY)})
+    due_at = after_failure(
+        retry, begin.attempt, problem.code, retryable=problem.retryable, at=at, spread=spread
+    )
     status: StepStatus = "failed" if due_at is None else "retrying"
-    return Came(status, error=describe(problem), due_at=due_at)
+    return Came(status, error=problem.kept(), due_at=due_at)
 
 
 def next_of(

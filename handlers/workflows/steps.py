@@ -21,9 +21,10 @@ from schemas.agents import AssignWork, Brief, GetRun, StartRun
 from schemas.contract import Json, Operation, Problem, Schema
 from schemas.events import QueryEvents
 from schemas.models import GenerateText, Message
-from schemas.problems import Malformed, TooLarge, malformed
+from schemas.problems import TimedOut, TooLarge, malformed
 from schemas.supervision import GetJob
 from schemas.tools import InvokeTool
+from schemas.workflows.definitions import BadDocument
 from schemas.workflows.document import (
     AgentStep,
     CallStep,
@@ -35,7 +36,7 @@ from schemas.workflows.document import (
     Undo,
     WaitStep,
 )
-from schemas.workflows.runs import RunStep, StepStatus
+from schemas.workflows.runs import EndedBadly, RunStep, StepStatus
 
 KEY_MAX = 200
 LOOK_S = 1.0
@@ -99,9 +100,9 @@ class Place:
         return min(moments, default=None)
 
 
-def failed(code: str, message: str, **details: Any) -> Came:
+def failed(problem: Problem) -> Came:
     """A step that has failed for good."""
-    return Came("failed", error={"code": code, "message": message, "details": details})
+    return Came("failed", error=problem.kept())
 
 
 async def ask(
@@ -176,9 +177,9 @@ def ended(thing: Json, result: Any, place: Place, within_s: float, look_s: float
     if thing["status"] in GOOD_END:
         return Came("done", result)
     if thing["status"] in BAD_END:
-        return failed("step_failed", f"It has {thing['status']}.", cause=thing["error"])
+        return failed(EndedBadly(f"It has {thing['status']}.", cause=thing["error"]))
     if place.late(within_s):
-        return failed("ERR_610", "It took too long.")
+        return failed(TimedOut("It took too long."))
     due_at = place.look_by(look_s, within_s)
     return Came("waiting", awaits=place.record.awaits, due_at=due_at)
 
@@ -215,7 +216,7 @@ async def human(step: HumanStep, known: Json, place: Place) -> Came:
         return Came("waiting", place.record.output, awaits="answer",
                     due_at=place.look_by(None, step.within_s))  # fmt: skip
     if step.otherwise is None:
-        return failed("ERR_610", "Nobody has answered in time.")
+        return failed(TimedOut("Nobody has answered in time."))
     return Came("done", computed(step.otherwise, known))
 
 
@@ -226,7 +227,7 @@ async def wait(step: WaitStep, known: Json, place: Place) -> Came:
     begun = place.record is not None and place.record.awaits is not None
     if step.signal is not None:
         if begun and place.late(step.within_s):
-            return failed("ERR_610", f"The signal {step.signal} did not come in time.")
+            return failed(TimedOut(f"The signal {step.signal} did not come in time."))
         due_at = place.look_by(None, step.within_s)
         return Came("waiting", awaits=f"signal/{step.signal}", due_at=due_at)
     due_at = moment(step, known, place)
@@ -267,7 +268,7 @@ async def event(step: WaitStep, known: Json, place: Place) -> Came:
         if all(computed(p, item) == computed(v, known) for p, v in step.match.items()):
             return Came("done", item)
     if place.late(step.within_s):
-        return failed("ERR_610", f"No such event came: {step.event}.")
+        return failed(TimedOut(f"No such event came: {step.event}."))
     if found["next"]:
         after = found["items"][-1]["seq"]
     due_at = place.look_by(LOOK_S, step.within_s)
@@ -291,7 +292,7 @@ async def carry_out(begin: Begin | BeginUndo, place: Place) -> Came:
     try:
         came = await HOW[type(what)](what, begin.known, place)
     except Unmappable as unfit:
-        raise Malformed(str(unfit)) from None
+        raise BadDocument(str(unfit)) from None
     except ValidationError as bad:
         raise malformed(bad) from None
     if too_large(came.output):
@@ -318,9 +319,9 @@ def compute_now(begin: Begin) -> Came:
     try:
         value = computed(begin.step.value, begin.known)
     except Unmappable as unfit:
-        return Came("failed", error=describe(Malformed(str(unfit))))
+        return failed(BadDocument(str(unfit)))
     if too_large(value):
-        return Came("failed", error=describe(TooLarge("The value is too large to be kept.")))
+        return failed(TooLarge("The value is too large to be kept."))
     return Came("done", value)
 
 
@@ -331,8 +332,3 @@ def safe_to_repeat(begin: Begin | BeginUndo) -> bool:
         return True
     operation = catalogue.operation(what.operation)
     return operation.reads or operation.idempotent or operation.kind == "task"
-
-
-def describe(problem: Problem) -> Json:
-    """A problem as it is kept with a step."""
-    return {"code": problem.code, "message": problem.message, "details": dict(problem.details)}

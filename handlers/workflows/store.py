@@ -85,7 +85,13 @@ RELEASE = Statement(
     """
 )
 WAKES = Statement("SELECT wakes FROM flow.drivers WHERE run_id = $1 AND job_id = $2")
-FORGET = Statement("DELETE FROM flow.drivers WHERE run_id = $1 AND job_id = $2")
+FORGET = Statement(
+    """
+    WITH unheard AS (DELETE FROM flow.signals WHERE run_id = $1)
+    DELETE FROM flow.drivers WHERE run_id = $1 AND job_id = $2
+    """
+)
+ANY_DUE = Statement("SELECT run_id FROM flow.drivers WHERE due_at <= $1 LIMIT 1")
 DUE = Statement(
     """
     UPDATE flow.drivers SET due_at = NULL WHERE run_id IN (

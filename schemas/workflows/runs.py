@@ -25,6 +25,8 @@ from schemas.principal import Mandate
 from schemas.problems import IllegalMove, NotFound, OutsideSchema
 
 RunStatus = Literal["running", "paused", "undoing", "succeeded", "failed", "undone", "cancelled"]
+OPEN: tuple[RunStatus, ...] = ("running", "paused", "undoing")
+"""What a run is before its end."""
 StepStatus = Literal["started", "waiting", "retrying", "done", "failed"]
 Path = str
 """A step's place in its run: `review`, or `each[3].review` inside a map."""
@@ -135,6 +137,10 @@ class AnswerQuestion(Schema):
 
 class NothingAsked(Problem, code="ERR_192", status=409):
     """No question is open there, or it was answered already."""
+
+
+class EndedBadly(Problem, code="ERR_194", status=409):
+    """What a step has waited for has ended, but not well."""
 
 
 class OutcomeUnknown(Problem, code="ERR_193", status=409):

@@ -17,7 +17,6 @@ from schemas.workflows.definitions import (
     BadDocument,
     ChangeWorkflow,
     CheckWorkflow,
-    DeleteWorkflow,
     GetWorkflow,
     ListWorkflows,
     WorkflowNameTaken,
@@ -170,7 +169,7 @@ async def test_times_are_waited_for_and_events_are_seen(ask):
     with pytest.raises(BadDocument):
         await made(ask, "no-time", {"key": "a", "type": "call", "operation": "no.such"})
     late = await done(ask, "late", {"key": "a", "type": "wait", "until": "yesterday"})
-    assert late.error["code"] == "ERR_100"
+    assert late.error["code"] == "ERR_191"
 
 
 async def test_an_inner_run_gives_its_result_or_its_failure(ask):
@@ -182,7 +181,7 @@ async def test_an_inner_run_gives_its_result_or_its_failure(ask):
     good, bad = await started(ask, outer, sum="6 * 7"), await started(ask, outer, sum="6 *")
     assert (await ended(ask, good)).result == "42"
     bad = await ended(ask, bad)
-    assert (bad.status, bad.error["code"]) == ("failed", "step_failed")
+    assert (bad.status, bad.error["code"]) == ("failed", "ERR_194")
 
 
 async def test_an_agents_work_is_waited_for(ask):
@@ -242,9 +241,6 @@ async def test_a_failed_run_is_retried_from_what_failed(ask):
     steps = (tool("a", "1"), {"key": "b", "type": "call", "operation": "workflows.get",
                               "input": {"id": "$.inputs.id"}})  # fmt: skip
     workflow = await made(ask, "later", *steps)
-    await ask(
-        definitions.delete, DeleteWorkflow(id=(gone := await made(ask, "gone", tool("x", "1"))).id)
-    )
     run = await ended(ask, await started(ask, workflow, id="00000000-0000-7000-8000-000000000000"))
     assert (run.status, run.error["code"]) == ("failed", "ERR_001")
     before = (await steps_of(ask, run))["a"]
@@ -256,7 +252,6 @@ async def test_a_failed_run_is_retried_from_what_failed(ask):
     await eventually(tried_again)
     assert (await ended(ask, run)).status == "failed"
     assert (await steps_of(ask, run))["a"] == before
-    assert gone.status == "active"
 
 
 async def test_a_run_keeps_the_document_that_it_began_with(ask):
@@ -345,8 +340,8 @@ async def test_a_short_run_takes_few_events_and_leaves_nothing_behind(ask, platf
     ("value", "code"),
     [
         ({"$mul": [2**62, 2**62]}, "ERR_103"),
-        ({"$concat": [{"$range": 9_000}, {"$range": 9_000}]}, "ERR_100"),
-        ({"$div": [1, 0]}, "ERR_100"),
+        ({"$concat": [{"$range": 9_000}, {"$range": 9_000}]}, "ERR_191"),
+        ({"$div": [1, 0]}, "ERR_191"),
         ({"a": {"$concat": ["x" * 90_000]}, "b": ["y" * 90_000, "z" * 90_000]}, "ERR_103"),
     ],
     ids=["a number", "a list", "no number", "texts"],

@@ -1,6 +1,5 @@
 """What is said to runs: start, pause, go on, try again, cancel; signals and answers."""
 
-from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +16,7 @@ from schemas.principal import Mandate
 from schemas.problems import IllegalMove, NotFound, OutsideSchema
 from schemas.workflows import runs
 from schemas.workflows.runs import (
+    OPEN,
     AnswerQuestion,
     CancelWorkflowRun,
     Drive,
@@ -37,8 +37,7 @@ from schemas.workflows.runs import (
     WorkflowRun,
 )
 
-OLDEST_FIRST = {"started_at": datetime, "id": str}
-OPEN: Collection[RunStatus] = ("running", "paused", "undoing")
+BY_START = {"started_at": datetime, "id": str}
 
 
 def require_fit(schema: Json, value: Any, where: str) -> None:
@@ -114,15 +113,14 @@ async def get(command: GetWorkflowRun, ctx: Context) -> WorkflowRun:
 async def listing(command: ListWorkflowRuns, ctx: Context) -> Page[WorkflowRun]:
     """A page of rows."""
     chosen = (command.workflow_id, command.status)
-    sort = {"started_at": datetime, "id": str}
-    return await ctx.page(command, WorkflowRun, store.RUNS, *ctx.visible, *chosen, sort=sort)
+    return await ctx.page(command, WorkflowRun, store.RUNS, *ctx.visible, *chosen, sort=BY_START)
 
 
 @service.handles(runs.steps)
 async def steps(command: ListRunSteps, ctx: Context) -> Page[RunStep]:
     """A page of a run's steps."""
     await load_run(command.id, ctx)
-    return await ctx.page(command, RunStep, store.STEPS_PAGE, command.id, sort=OLDEST_FIRST)
+    return await ctx.page(command, RunStep, store.STEPS_PAGE, command.id, sort=BY_START)
 
 
 @service.handles(runs.cancel)

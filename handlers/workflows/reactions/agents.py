@@ -4,7 +4,7 @@ from bus.context import Context
 from handlers.workflows import ending, service, store
 from handlers.workflows.steps import GOOD_END, Came, failed
 from schemas.agents import RunFinished
-from schemas.workflows.runs import on_agent_finished
+from schemas.workflows.runs import EndedBadly, on_agent_finished
 
 
 @service.reacts_to(on_agent_finished)
@@ -17,5 +17,5 @@ async def follow_agent(event: RunFinished, ctx: Context) -> None:
             return
         came = Came("done", run.result)
         if run.status not in GOOD_END:
-            came = failed("step_failed", f"The agent's run has {run.status}.", cause=run.error)
+            came = failed(EndedBadly(f"The agent's run has {run.status}.", cause=run.error))
         await ending.tell(tx, str(row["run_id"]), str(row["id"]), came, ctx)

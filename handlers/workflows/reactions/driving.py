@@ -41,9 +41,10 @@ from schemas.contract import Problem
 from schemas.identity import principals
 from schemas.identity.principals import ActFor
 from schemas.principal import Principal
-from schemas.problems import DependencyDown, TimedOut, Unavailable, VersionConflict
+from schemas.problems import TimedOut, VersionConflict
 from schemas.workflows.document import WorkflowStep
 from schemas.workflows.runs import (
+    OPEN,
     Drive,
     RunMoved,
     RunStep,
@@ -56,9 +57,7 @@ STAY_S = 1.0
 OWNER_S = 5.0
 COMPUTED_MAX = 64
 TRIES = 5
-AWAY = (DependencyDown, Unavailable)
 WORKFLOWS = Principal(id="workflows", kind="service", via="bus")
-OPEN = ("running", "paused", "undoing")
 
 
 @dataclass(slots=True)
@@ -179,7 +178,7 @@ class Driver:
         at = self.ctx.now()
         state = State(self.run.status, self.run.inputs, records, at, about)
         if self.run.deadline is not None and at >= self.run.deadline:
-            late = Outcome(error={"code": "ERR_610", "message": "The run took too long."})
+            late = Outcome(error=TimedOut("The run took too long.").kept())
             return Decision(outcome=late, status="failed")
         decision = decide(self.document, state)
         decision.wake_at(self.run.deadline)
@@ -215,8 +214,6 @@ class Driver:
             if isinstance(begin, Begin) and isinstance(begin.step, WorkflowStep):
                 return await ending.start_inner(begin, place, self.run)
             return await carry_out(begin, place)
-        except AWAY as away:
-            return failure_of(begin, away, self.ctx.now(), counted=False)
         except Problem as problem:
             return failure_of(begin, problem, self.ctx.now())
         except Exception as broken:

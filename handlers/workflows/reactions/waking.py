@@ -46,6 +46,8 @@ async def listen(ctx: Context) -> None:
 @service.every(seconds=DUE_EVERY_S)
 async def wake_due(ctx: Context) -> None:
     """Drive the runs that have waited long enough."""
+    if await ctx.database.row(store.ANY_DUE, ctx.now()) is None:
+        return
     async with ctx.transaction() as tx:
         for row in await tx.rows(store.DUE, ctx.now(), DUE_BATCH):
             await tx.enqueue(Drive(run_id=str(row["run_id"])))
