@@ -168,6 +168,8 @@ class Installation:
             for program in platform.first:
                 once = platform_processes.once(program, environment, self._folder)
                 preparing.create_task(self._supervisor.run(once))
+                if program.renews is not None:
+                    self._supervisor.renew_with(program.renews, once)
         specs = [
             spec
             for program in platform.programs

@@ -24,11 +24,15 @@ SECRET_URLS = ("nats", "postgres", "redis")
 
 @dataclass(frozen=True)
 class Program:
-    """A program of the platform; `copies` of it run side by side."""
+    """A program of the platform; `copies` of it run side by side.
+
+    One that `renews` a role runs again whenever a process of that role was restarted.
+    """
 
     name: str
     command: tuple[str, ...]
     copies: int = 1
+    renews: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def platform(handlers: int) -> Platform:
     return Platform(
         first=(
             Program("migrate", module("bus", "migrate")),
-            Program("apply", module("bus", "apply")),
+            Program("apply", module("bus", "apply"), renews="nats"),  # LIVE is in memory
         ),
         programs=(
             Program("handlers", module("handlers"), handlers),

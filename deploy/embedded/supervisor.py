@@ -29,6 +29,8 @@ class Supervisor:
         self._progress = progress
         self._changed = changed
         self._up = False
+        self._renewals: dict[str, Once] = {}
+        self._renewing: set[asyncio.Task[None]] = set()
 
     async def start(self, specs: Iterable[Spec]) -> None:
         """Start all of them side by side; returns when all are ready and provisioned.
@@ -67,6 +69,9 @@ class Supervisor:
     async def stop(self) -> None:
         """Stop everything in order; returns when nothing is left."""
         self._up = False
+        for task in self._renewing:
+            task.cancel()
+        await asyncio.gather(*self._renewing, return_exceptions=True)
         roles = {child.spec.role for child in self.children}
         for role in sorted(roles, key=stop_rank):
             same = [child for child in self.children if child.spec.role == role]
@@ -78,6 +83,10 @@ class Supervisor:
         """End everything now; `stop` then finds nothing to wait for."""
         for child in self.children:
             child.kill()
+
+    def renew_with(self, role: str, once: Once) -> None:
+        """Run this program whenever a process of this role is ready again after its end."""
+        self._renewals[role] = once
 
     def supervise(self) -> None:
         """From here on tell people about every restart."""
@@ -102,6 +111,16 @@ class Supervisor:
         if self._up:
             text = child.spec.address if child.healthy else child.problem
             self._progress.note(child.spec.name, child.state, text)
+            if child.healthy and child.restarts and child.spec.role in self._renewals:
+                task = asyncio.create_task(self._renew(self._renewals[child.spec.role]))
+                self._renewing.add(task)
+                task.add_done_callback(self._renewing.discard)
+
+    async def _renew(self, once: Once) -> None:
+        try:
+            await self.run(once)
+        except refusal.Refused as refused:
+            self._progress.note(once.name, "failed", str(refused))
 
 
 def stop_rank(role: str) -> int:

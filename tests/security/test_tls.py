@@ -25,6 +25,7 @@ from bus.certificate_folder import CertificateFolder
 from bus.certificates import ROLES
 from bus.connection import connect_once_options
 from bus.settings import Settings
+from tests.conftest import eventually
 from tests.security import secured
 from tests.security.secured import Installation, answer, eventually_now, handshake
 
@@ -307,10 +308,15 @@ async def test_clients_show_their_new_certificate_when_they_connect_again(runnin
     )
 
     async with running.client() as client:
-        assert (await client.get("/api/v1/agents")).status_code == 200
+
+        async def served():
+            return (await client.get("/api/v1/agents")).status_code == 200
+
+        await eventually(served)
     assert set(running.on_the_bus()) == {"edge", "handlers"}
-    again = await asyncio.to_thread(running.portal, "migrate")  # the memory stream went with it
-    assert again.returncode == 0, again.stderr
+    await asyncio.to_thread(  # the streams in memory went with the server, and come back
+        eventually_now, lambda: running.portal("doctor").returncode == 0
+    )
 
 
 def test_the_standing_of_each_certificate_is_shown(running):
