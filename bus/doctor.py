@@ -21,7 +21,7 @@ from bus.settings import Settings
 from bus.topology import STREAMS
 
 EXTENSIONS = ("plpgsql", "uuid-ossp", "vector", "pg_trgm", "pg_stat_statements")
-TIMEOUT_S = 5.0
+TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def test_the_doctor_says_what_is_missing_and_what_to_do(portal, bus_server):
     portal("apply")
     status, said, _ = portal("--json", "doctor")
     findings = [json.loads(line) for line in said.splitlines()]
-    assert (status, {finding["ok"] for finding in findings}) == (0, {True})
+    assert (status, [finding for finding in findings if not finding["ok"]]) == (0, [])
     assert {"postgres", "extensions", "nats", "redis", "models"} <= {f["part"] for f in findings}
     bus_server.kill()
     status, said, errors = portal("doctor")
