@@ -35,11 +35,11 @@ def settings(settings, bus_server, admin_key):  # noqa: F811
 async def platform(request, settings, bus_ready, bus_server):  # noqa: F811
     """The layers under the role of all of them, and each under its own."""
     services = [load_service(domain) for domain in DOMAINS]
-    apart = [(bus_server.settings(settings, one.name), [one]) for one in services]
+    few = settings.model_copy(update={"pool_size": 3})  # each: the server has a hundred
+    apart = [(bus_server.settings(few, one.name), [one]) for one in services]
     async with AsyncExitStack() as stack:
         for own, some in [(settings, services)] if request.param == "one process" else apart:
-            few = own.model_copy(update={"pool_size": 3})
-            running = await stack.enter_async_context(process.answering(few, some, Health("test")))
+            running = await stack.enter_async_context(process.answering(own, some, Health("test")))
         yield running.platform
 
 
