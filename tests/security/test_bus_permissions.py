@@ -142,7 +142,7 @@ async def test_the_reply_subject_spends_nobodys_rights(bus_ready, bus_server):  
                 heard.set()
 
             await answerer.connection.subscribe(subject, queue=queue, cb=respond)
-            await answerer.connection.flush()
+            await answerer.told()  # the subscription stands
             await asker.connection.publish(subject, b"", reply="$JS.API.STREAM.DELETE.JOBS")
             await asyncio.wait_for(heard.wait(), 5)
             assert any("js.api.stream.delete.jobs" in error for error in await answerer.told())
