@@ -11,7 +11,8 @@ stored answer or the inbox row; in a job each `async with` block commits at its 
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -236,6 +237,7 @@ class Transaction:
         self._database = database
         self._connection = connection
         self._origin = origin
+        self._then = list[Callable[[], object]]()
         self.open = True
 
     async def record(self, event: Event) -> None:
@@ -249,6 +251,23 @@ class Transaction:
         row = await self.row(statement, *values)
         if row is None:
             raise VersionConflict(id=event.entity.id)
+
+    async def record_all(self, events: Iterable[Event]) -> None:
+        """Record events in their order; those of one kind that follow each other go together.
+
+        Raises:
+            VersionConflict: One of the entities is not at the version before its event's.
+            Problem: The one that names the violated constraint.
+        """
+        recorded = ((e, *recording.of(e, self._origin, self._database.clock)) for e in events)
+        for statement, same in groupby(recorded, key=lambda one: one[1]):
+            together = list(same)
+            with translated(self._connection):
+                rows = await self._connection.fetchmany(
+                    statement.text, [values for _, _, values in together]
+                )
+            if len(rows) < len(together):
+                raise VersionConflict(ids=[event.entity.id for event, _, _ in together])
 
     async def enqueue(
         self, job: Job | recording.Task, *, job_id: str | None = None, delay_s: float = 0
@@ -280,9 +299,15 @@ class Transaction:
         with translated(self._connection):
             await self._connection.executemany(statement.text, rows)
 
+    def then(self, do: Callable[[], object]) -> None:
+        """Do this once everything is committed."""
+        self._then.append(do)
+
     async def commit(self) -> None:
         """Commit. Shielded: a commit that has begun is never cancelled half-way."""
         await asyncio.shield(self._end("COMMIT"))
+        for do in self._then:
+            do()
 
     async def roll_back(self) -> None:
         """Undo everything; safe to call twice."""

@@ -7,7 +7,7 @@ delivered finish, and ends with status 0.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from bus.rights import Rights
 from bus.service import Service, attach, own_context, sweeps
 from bus.settings import Settings
 from bus.statement import Statement
+from schemas.problems import DependencyDown
 
 PING = Statement("SELECT 1 AS one")
 
@@ -99,7 +100,7 @@ async def answering(
         for announcement in announced:
             await announcement.stop()
         await auditor.flush()  # while this process still answers: it may be the one that writes
-        await drain(broker, auditor, background, settings)
+        await drain(broker, auditor, background, settings, partial(stop_all, services, platform))
         await database.close()
 
 
@@ -123,16 +124,25 @@ async def start_all(services: Sequence[Service], platform: Platform) -> None:
             await starter(own_context(service, platform))
 
 
+async def stop_all(services: Sequence[Service], platform: Platform) -> None:
+    """Run what the domains do once they answer nothing any more."""
+    for service in services:
+        for ender in service.enders:
+            await ender(own_context(service, platform))
+
+
 async def drain(
     broker: BusBroker,
     auditor: Auditor,
     background: Sequence[asyncio.Task[Any]],
     settings: Settings,
+    stop: Callable[[], Awaitable[None]],
 ) -> None:
     """Finish what was delivered; the relay runs to the last so that it can publish it."""
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(TimeoutError, DependencyDown):
         async with asyncio.timeout(settings.drain.total_seconds()):
             await broker.finish()
+            await stop()
     await auditor.close()
     await end(background)
     await broker.stop()

@@ -7,6 +7,7 @@ service = Service("agents", layer="L02", about="Agents and their runs.")
 @service.works(agents.Run)              a job
 @service.every(seconds=5)               a sweep, in every process
 @service.starts                         once, when the process starts
+@service.stops                          once, when it has answered everything and ends
 """
 
 import asyncio
@@ -41,6 +42,7 @@ class Service:
     jobs: dict[type[Job], tuple[Perform, GiveUp | None]] = field(default_factory=dict)
     sweeps: list[tuple[float, Sweep]] = field(default_factory=list)
     starters: list[Sweep] = field(default_factory=list)
+    enders: list[Sweep] = field(default_factory=list)
 
     def handles(self, operation: Operation[Any, Any]) -> Callable[[Handler], Handler]:
         """This function answers the operation (a task operation: does its job)."""
@@ -87,6 +89,11 @@ class Service:
     def starts(self, function: Sweep) -> Sweep:
         """This function runs before the process answers anything."""
         self.starters.append(function)
+        return function
+
+    def stops(self, function: Sweep) -> Sweep:
+        """This function runs when the process answers nothing any more; its servers still do."""
+        self.enders.append(function)
         return function
 
 

@@ -69,33 +69,47 @@ TAKE_SIGNAL = Statement(
 
 CLAIM = Statement(
     """
-    INSERT INTO flow.drivers AS d (run_id, job_id, wakes) VALUES ($1, $2, 1)
+    INSERT INTO flow.drivers AS d (run_id, holder, lease_until, wakes)
+    VALUES ($1, $2, now() + make_interval(secs => $3), 1)
     ON CONFLICT (run_id) DO UPDATE SET wakes = d.wakes + 1, due_at = NULL,
-        job_id = CASE WHEN d.job_id IS NOT NULL AND EXISTS (
-            SELECT 1 FROM ops.jobs j
-            WHERE j.id = d.job_id AND j.status = 'running' AND j.lease_until > now()
-        ) THEN d.job_id ELSE excluded.job_id END
-    RETURNING job_id, wakes
+        holder = CASE WHEN d.lease_until > now() THEN d.holder ELSE excluded.holder END,
+        lease_until = CASE WHEN d.lease_until > now() THEN d.lease_until
+                           ELSE excluded.lease_until END
+    RETURNING holder, wakes
+    """
+)
+RENEW = Statement(
+    """
+    UPDATE flow.drivers SET lease_until = now() + make_interval(secs => $2)
+    WHERE holder = ANY($1::uuid[]) RETURNING holder
     """
 )
 RELEASE = Statement(
     """
-    UPDATE flow.drivers SET job_id = NULL, due_at = $4
-    WHERE run_id = $1 AND job_id = $2 AND wakes = $3 RETURNING run_id
+    UPDATE flow.drivers SET holder = NULL, lease_until = NULL, due_at = $4
+    WHERE run_id = $1 AND holder = $2 AND wakes = $3 RETURNING run_id
     """
 )
-WAKES = Statement("SELECT wakes FROM flow.drivers WHERE run_id = $1 AND job_id = $2")
+HAND_OVER = Statement(
+    """
+    UPDATE flow.drivers SET holder = NULL, lease_until = NULL, due_at = $2
+    WHERE holder = ANY($1::uuid[])
+    """
+)
+WAKES = Statement("SELECT wakes FROM flow.drivers WHERE run_id = $1 AND holder = $2")
 FORGET = Statement(
     """
     WITH unheard AS (DELETE FROM flow.signals WHERE run_id = $1)
-    DELETE FROM flow.drivers WHERE run_id = $1 AND job_id = $2
+    DELETE FROM flow.drivers WHERE run_id = $1 AND holder = $2
     """
 )
-ANY_DUE = Statement("SELECT run_id FROM flow.drivers WHERE due_at <= $1 LIMIT 1")
+ANY_DUE = Statement(
+    "SELECT run_id FROM flow.drivers WHERE due_at <= $1 OR lease_until < now() LIMIT 1"
+)
 DUE = Statement(
     """
-    UPDATE flow.drivers SET due_at = NULL WHERE run_id IN (
-        SELECT run_id FROM flow.drivers WHERE due_at <= $1
+    UPDATE flow.drivers SET due_at = NULL, holder = NULL, lease_until = NULL WHERE run_id IN (
+        SELECT run_id FROM flow.drivers WHERE due_at <= $1 OR lease_until < now()
         ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
     ) RETURNING run_id
     """

@@ -88,11 +88,13 @@ CREATE INDEX signals_run_id_idx ON flow.signals (run_id, name, position);
 
 CREATE TABLE flow.drivers (
     run_id uuid PRIMARY KEY,
-    job_id uuid,
+    holder uuid,
+    lease_until timestamptz,
     wakes bigint NOT NULL,
     due_at timestamptz
 );
 CREATE INDEX drivers_due_at_idx ON flow.drivers (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX drivers_lease_until_idx ON flow.drivers (lease_until) WHERE lease_until IS NOT NULL;
 """
 
 DOWN = """

@@ -197,8 +197,8 @@ class StepFinished(Event, name="workflows.step_finished"):
 
 start = Operation(
     "workflows.start", StartWorkflow, WorkflowRun, rest="POST /workflows/{id}/runs -> 202",
-    may="workflows:execute", problems=(NotFound, OutsideSchema), emits=(RunStarted,),
-    idempotent=True,
+    may="workflows:execute", problems=(NotFound, OutsideSchema),
+    emits=(RunStarted, StepFinished, RunEnded), idempotent=True,
 )  # fmt: skip
 run = Operation(
     "workflows.run", GetWorkflowRun, WorkflowRun, rest="GET /workflow-runs/{id}",

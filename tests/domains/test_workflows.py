@@ -317,7 +317,10 @@ async def test_a_run_does_no_more_than_its_owner_may(ask, ask_as):
 
 
 async def test_a_run_that_takes_too_long_ends(ask):
-    run = await done(ask, "slow", {"key": "w", "type": "wait", "for_s": 1000}, within_s=0.3)
+    wait = {"key": "w", "type": "wait", "for_s": 1000}
+    run = await started(ask, await made(ask, "slow", wait, within_s=3))
+    await waits(ask, run, "w")
+    run = await ended(ask, run)
     assert (run.status, run.error["code"]) == ("failed", "ERR_610")
     assert (await steps_of(ask, run))["w"].error["code"] == "abandoned"
 

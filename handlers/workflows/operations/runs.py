@@ -10,6 +10,7 @@ from bus.database import Transaction
 from handlers.workflows import ending, service, store
 from handlers.workflows.engine import Outcome
 from handlers.workflows.operations.definitions import load
+from handlers.workflows.reactions.beginning import begin
 from handlers.workflows.steps import Came
 from schemas.contract import Json, Page
 from schemas.principal import Mandate
@@ -28,7 +29,6 @@ from schemas.workflows.runs import (
     ResumeRun,
     RetryRun,
     RunMoved,
-    RunStarted,
     RunStatus,
     RunStep,
     SendSignal,
@@ -98,9 +98,7 @@ async def start(command: StartWorkflow, ctx: Context) -> WorkflowRun:
     )  # fmt: skip
     ctx.part_of(run.id)
     async with ctx.transaction() as tx:
-        await tx.record(RunStarted(run=run))
-        await tx.enqueue(Drive(run_id=run.id))
-    return run
+        return await begin(run, tx, ctx)
 
 
 @service.handles(runs.run)

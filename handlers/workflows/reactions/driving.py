@@ -1,9 +1,9 @@
 """How a run is carried on: begin what can begin, record what came of it, ask the engine again.
 
-One driver has a run: the job that holds its row in `flow.drivers`, as long as the job's lease is
-good. Whoever has something for a run records it and enqueues another `Drive`: if the run has a
-driver, that job only counts up `wakes`, and the driver looks again before it lets go. A driver
-that slept too long cannot write: the version of each step and of the run is the fence.
+One driver has a run: the one that holds its row in `flow.drivers` (`holding.py`). Whoever has
+something for a run records it and enqueues a `Drive`: if the run has a driver, that job only
+counts up `wakes`, and the driver looks again before it lets go. A driver that slept too long
+cannot write: the version of each step and of the run is the fence.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from handlers.workflows.engine import (
     State,
     decide,
 )
-from handlers.workflows.reactions import waking
+from handlers.workflows.reactions import holding, waking
 from handlers.workflows.records import document_of, event_of, failure_of, next_of, record_of
 from handlers.workflows.steps import (
     Came,
@@ -74,20 +74,26 @@ async def drive(job: Drive, ctx: Context) -> None:
     """Carry a run on until it ends or waits, unless another job does."""
     assert ctx.job_id is not None
     ctx.part_of(job.run_id)
-    claim = await ctx.database.row(store.CLAIM, job.run_id, ctx.job_id)
-    if claim is None or str(claim["job_id"]) != ctx.job_id:
+    claim = await ctx.database.row(store.CLAIM, job.run_id, ctx.job_id, holding.LEASE_S)
+    if claim is None or str(claim["holder"]) != ctx.job_id:
         return
     driver = Driver(job.run_id, ctx, claim["wakes"])
-    with waking.listening(job.run_id, driver.tell):
+    await driver.load()
+    await carry_on(driver)
+
+
+async def carry_on(driver: "Driver") -> None:
+    """Drive the run that the driver holds and knows."""
+    with holding.held(driver), waking.listening(driver.run_id, driver.tell):
         await driver.go()
 
 
 class Driver:
-    """One run in the hands of one job."""
+    """One run in the hands of one process; `ctx.job_id` is who holds it."""
 
     def __init__(self, run_id: str, ctx: Context, wakes: int) -> None:
         self.ctx, self.run_id, self.wakes = ctx, run_id, wakes
-        self._wake, self._told = asyncio.Event(), False
+        self._wake, self._told, self._lost = asyncio.Event(), False, False
         self.run: WorkflowRun
         self.steps: dict[str, RunStep] = {}
         self.doing: dict[str, Doing] = {}
@@ -99,16 +105,32 @@ class Driver:
         self._told = True
         self._wake.set()
 
+    def lose(self) -> None:
+        """Somebody else drives the run now."""
+        self._lost = True
+        self._wake.set()
+
+    async def first(self, tx: Transaction) -> bool:
+        """Record what a new run can do without anybody; whether that was all."""
+        decision = self._compute()
+        steps, run = list(self.computed.values()), None
+        if decision.outcome is not None:
+            run = ending.ended(self.run, decision.status, decision.outcome, self.ctx.now())
+        await tx.record_all(event_of(step) for step in steps)
+        if run is not None:
+            await ending.record(tx, run, self.ctx)
+        self._know(steps, run)
+        return run is not None
+
     async def go(self) -> None:
         """Until the run ends or there is nothing to do but to wait."""
-        await self._load()
         try:
-            while not await self._on():
+            while not (self._lost or await self._on()):
                 pass
         finally:
             await self._stop()
 
-    async def _load(self) -> None:
+    async def load(self) -> None:
         """Read everything anew."""
         ctx = self.ctx
         self.run = WorkflowRun.model_validate(await ctx.row(store.RUN, self.run_id))
@@ -236,7 +258,7 @@ class Driver:
             await self._record(over, None)
         if self._told or not over:
             self._told = False
-            await self._load()
+            await self.load()
 
     async def _record(self, over: Sequence[Doing], decision: Decision | None) -> bool:
         """Write down what came of steps, and the run's end with it if that was all."""
@@ -296,21 +318,24 @@ class Driver:
             async with ctx.transaction() as tx:
                 if any(step.awaits for step in (*self.steps.values(), *steps)):
                     await tx.row(store.LOCK_RUN, self.run_id)  # before its steps, as everybody
-                for event in moved:
-                    await tx.record(event)
+                await tx.record_all(moved)
                 for step in steps:
                     signalled += await self._signalled(tx, step)
                 if run is not None:
                     await ending.record(tx, run, ctx)
                     await tx.execute(store.FORGET, self.run_id, ctx.job_id)
         except VersionConflict:
-            await self._load()
+            await self.load()
             return False
-        self.steps |= {step.path: step for step in (*steps, *signalled)}
+        self._know([*steps, *signalled], run)
+        return True
+
+    def _know(self, steps: Sequence[RunStep], run: WorkflowRun | None) -> None:
+        """What is recorded now."""
+        self.steps |= {step.path: step for step in steps}
         self.computed.clear()
         if run is not None:
             self.run = run
-        return True
 
     async def _signalled(self, tx: Transaction, step: RunStep) -> list[RunStep]:
         """A signal that was sent before its step waited for it ends the step at once."""
@@ -350,7 +375,7 @@ class Driver:
         if row is None:
             return True
         self.wakes = row["wakes"]
-        await self._load()
+        await self.load()
         return False
 
     async def _move(self, status: Any) -> None:
@@ -367,7 +392,7 @@ class Driver:
         if steps:
             with contextlib.suppress(VersionConflict):  # one has ended just now: look again
                 await ending.abandon(steps, self._acting, self.ctx)
-            await self._load()
+            await self.load()
 
     async def _stop(self) -> None:
         tasks = [doing.task for doing in self.doing.values()]

@@ -1,0 +1,61 @@
+"""How a run begins: at once, in the process that was asked.
+
+What needs nobody is done in the transaction that starts the run, the rest once that is committed.
+No job is needed: a run whose process dies is found by its lease (`holding.py`).
+"""
+
+import asyncio
+
+from bus import telemetry
+from bus.background import end
+from bus.context import Context
+from bus.database import Transaction
+from handlers.workflows import service, store
+from handlers.workflows.reactions import holding
+from handlers.workflows.reactions.driving import Driver, carry_on
+from handlers.workflows.records import document_of
+from schemas.workflows.runs import Drive, RunStarted, WorkflowRun
+
+AT_ONCE_MAX = 64
+
+_driving: dict[str, asyncio.Task[None]] = {}
+
+
+async def begin(run: WorkflowRun, tx: Transaction, ctx: Context) -> WorkflowRun:
+    """Record a new run; returns it as it is then, which may be its end."""
+    own = Context(ctx.platform, ctx.principal, ctx.origin, job_id=ctx.new_id())
+    driver = Driver(run.id, own, wakes=1)
+    driver.run, driver.document = run, await document_of(run, ctx)
+    await tx.record(RunStarted(run=run))
+    if await driver.first(tx):
+        return driver.run
+    if len(_driving) >= AT_ONCE_MAX:
+        await tx.enqueue(Drive(run_id=run.id))
+        return run
+    await tx.execute(store.CLAIM, run.id, own.job_id, holding.LEASE_S)
+    tx.then(lambda: take(driver))
+    return run
+
+
+def take(driver: Driver) -> None:
+    """Carry the run on in this process."""
+    holder = str(driver.ctx.job_id)
+    task = asyncio.create_task(driven(driver))
+    _driving[holder] = task
+    task.add_done_callback(lambda _: _driving.pop(holder))
+
+
+async def driven(driver: Driver) -> None:
+    """A driver that fails leaves the run to the next one, once its lease is over."""
+    try:
+        await carry_on(driver)
+    except Exception as failure:
+        telemetry.log().warning("driver failed", run=driver.run_id, exc_info=failure)
+
+
+@service.stops
+async def leave(ctx: Context) -> None:
+    """Stop driving; other processes go on at once."""
+    holders = list(_driving)
+    await end(_driving.values())
+    await holding.hand_over(holders, ctx)
