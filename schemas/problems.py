@@ -4,6 +4,8 @@ Families: 1xx the request, 2xx who you are, 3xx what you may, 4xx limits, 5xx th
 platform's parts. ERR_001 is "no such thing" everywhere.
 """
 
+from collections.abc import Iterable
+
 from pydantic import ValidationError
 
 from schemas.contract import Problem
@@ -21,6 +23,10 @@ class Malformed(Problem, code="ERR_100", status=400):
 
 class OutsideSchema(Problem, code="ERR_101", status=400):
     """The value does not fit the JSON Schema that was declared for it."""
+
+
+class BadSchema(Problem, code="ERR_142", status=400):
+    """This is not a JSON Schema that can be used here."""
 
 
 class TooLarge(Problem, code="ERR_103", status=413):
@@ -130,10 +136,24 @@ IDEMPOTENCY: tuple[type[Problem], ...] = (KeyReused, StillRunning)
 """What an operation that takes an Idempotency-Key may also answer."""
 
 
-def malformed(bad: ValidationError) -> Malformed:
-    """What is wrong with a request, field by field, without repeating its values."""
+def malformed(bad: ValidationError, at: str = "") -> Malformed:
+    """What is wrong with a request, field by field, without repeating its values.
+
+    Args:
+        bad: What its model says.
+        at: A JSON pointer to where in the caller's request it stands.
+    """
     fields = [
-        {"field": ".".join(str(part) for part in error["loc"]), "problem": error["msg"]}
+        {
+            "field": ".".join(str(part) for part in error["loc"]),
+            "pointer": at + pointer_to(error["loc"]),
+            "problem": error["msg"],
+        }
         for error in bad.errors(include_url=False, include_input=False)[:BAD_FIELDS_SHOWN]
     ]
     return Malformed(fields=fields)
+
+
+def pointer_to(place: Iterable[str | int]) -> str:
+    """The JSON pointer (RFC 6901) to a place in a value."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)

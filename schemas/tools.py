@@ -18,7 +18,7 @@ from schemas.contract import (
     Schema,
     Token,
 )  # fmt: skip
-from schemas.problems import NotFound, OutsideSchema, TimedOut, Unavailable
+from schemas.problems import BadSchema, NotFound, OutsideSchema, TimedOut, Unavailable
 from schemas.registry import ServiceAppeared, ServiceChanged, ServiceLost
 
 ToolName = Annotated[
@@ -166,10 +166,6 @@ class ToolVersionTaken(
 
 class ToolUnknown(Problem, code="ERR_141", status=404):
     """There is no active tool of this name and version."""
-
-
-class BadSchema(Problem, code="ERR_142", status=400):
-    """This is not a JSON Schema that can be used here."""
 
 
 class ToolFailed(Problem, code="ERR_510", status=502):

@@ -15,9 +15,9 @@ from typing import Any
 
 import orjson
 
-from bus import faults
+from bus import faults, json_schemas
 from bus.context import Context
-from handlers.tools import json_schemas, remote, rules, store
+from handlers.tools import remote, rules, store
 from handlers.tools.builtin import BUILTINS, Call
 from schemas.contract import Event, Problem
 from schemas.identity import runs
@@ -126,7 +126,7 @@ def check_arguments(tool: Tool, command: InvokeTool) -> None:
     if wrong is not None:
         raise OutsideSchema(
             f"The arguments do not fit the tool's schema: {wrong['reason']}",
-            path=wrong["path"], tool=tool.name,
+            path=wrong["path"], pointer=f"/arguments{wrong['pointer']}", tool=tool.name,
         )  # fmt: skip
 
 

@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
+from bus import json_schemas
 from bus.context import Context
-from handlers.tools import json_schemas, rules, service, store
+from handlers.tools import rules, service, store
 from handlers.tools.builtin import BUILTINS
 from handlers.tools.calling import call_once
 from schemas import tools

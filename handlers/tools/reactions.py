@@ -4,16 +4,16 @@ A definition is pinned by name and version. A service that offers another one un
 version is not believed until it says a new version; what was recorded before goes on to count.
 """
 
-from bus import telemetry
+from bus import json_schemas, telemetry
 from bus.context import Context
 from bus.database import Transaction
-from handlers.tools import json_schemas, rules, service, store
+from handlers.tools import rules, service, store
 from handlers.tools.builtin import BUILTINS
 from schemas import registry, tools
 from schemas.contract import Event, Problem
-from schemas.problems import VersionConflict
+from schemas.problems import BadSchema, VersionConflict
 from schemas.registry import GetService, Service, ServiceAppeared, ServiceChanged, ServiceLost
-from schemas.tools import BadSchema, Tool, ToolChanged, ToolRegistered, ToolVersionTaken
+from schemas.tools import Tool, ToolChanged, ToolRegistered, ToolVersionTaken
 
 
 @service.starts
@@ -88,7 +88,7 @@ async def learn(name: str, ctx: Context) -> None:
     async with ctx.transaction() as tx:
         await tx.execute(store.ONE_AT_A_TIME, name)
         current = await ctx.call(registry.service, GetService(name=name))
-        offers = usable(current, ctx) if current.status == "ready" else []
+        offers = usable(current, ctx) if current.status != "lost" else []
         for offer in offers:
             await learn_one(offer, tx, ctx)
         await withdraw(current, {(o.name, o.tool_version) for o in offers}, tx, ctx)

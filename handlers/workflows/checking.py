@@ -1,4 +1,4 @@
-"""What is wrong with a document before any run of it. Pure but for the catalogue."""
+"""What is wrong with a document before any run of it. Looks into the catalogue, asks nobody."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,11 +6,10 @@ from typing import Any
 
 import jsonschema_rs
 
+from bus import named
 from handlers.workflows import mapping
 from handlers.workflows.engine import in_order
 from handlers.workflows.mapping import Unmappable
-from schemas import catalogue
-from schemas.contract import Operation
 from schemas.workflows.definitions import Finding
 from schemas.workflows.document import (
     STEPS_MAX,
@@ -136,7 +135,7 @@ def of_path(text: str) -> Iterator[str]:
 
 def of_operation(name: str, *, task: bool) -> Iterator[str]:
     """An operation that a step cannot ask."""
-    operation = known(name)
+    operation = named.operation(name)
     if operation is None:
         yield f"There is no operation {name[:80]!r}."
     elif not operation.for_documents:
@@ -144,14 +143,6 @@ def of_operation(name: str, *, task: bool) -> Iterator[str]:
     elif task != (operation.kind == "task"):
         wanted = "job" if operation.kind == "task" else "call"
         yield f"{name} is asked by a step of the type {wanted!r}."
-
-
-def known(name: str) -> Operation[Any, Any] | None:
-    """The operation of this name, if there is one."""
-    try:
-        return catalogue.operation(name)
-    except KeyError:
-        return None
 
 
 def of_schema(schema: dict[str, Any], where: str) -> Iterator[str]:

@@ -13,7 +13,9 @@ from typing import Any, cast
 import orjson
 from pydantic import ValidationError
 
+from bus import named
 from bus.context import Context
+from bus.named import command_of
 from handlers.workflows.engine import Begin, BeginUndo
 from handlers.workflows.mapping import Unmappable, computed
 from schemas import agents, catalogue, events, models, supervision, tools
@@ -110,21 +112,7 @@ async def ask(
 ) -> Any:
     """What an operation answers to the owner of the run, as JSON."""
     ctx = await place.acting()
-    reply = await ctx.call(operation, command, key=place.key, timeout_s=timeout_s)
-    return reply.model_dump(mode="json")
-
-
-def command_of(operation: Operation[Any, Any], given: Any) -> Schema:
-    """The request that a step's input makes.
-
-    Raises:
-        Malformed: It makes none.
-    """
-    try:
-        command: Schema = operation.request.model_validate(given)
-    except ValidationError as bad:
-        raise malformed(bad) from None
-    return command
+    return await named.ask(ctx, operation, command, key=place.key, timeout_s=timeout_s)
 
 
 async def call(step: CallStep, known: Json, place: Place) -> Came:

@@ -17,7 +17,9 @@ from schemas.contract import SUBJECT_PART, Problem
 from tests.tidy import project
 
 ROOT = Path(__file__).parents[2]
-VOCABULARY = {"render", "contract", "problems", "principal", "policy", "catalogue", "wiring"}
+VOCABULARY = {
+    "render", "contract", "json_schemas", "problems", "principal", "policy", "catalogue", "wiring",
+}  # fmt: skip
 OPERATIONS = catalogue.operations()
 
 

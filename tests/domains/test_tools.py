@@ -11,9 +11,8 @@ from nats.micro.service import EndpointConfig
 from bus.statement import Statement
 from schemas import events, tools
 from schemas.events import QueryEvents
-from schemas.problems import KeyReused, OutsideSchema, StillRunning, Unavailable
+from schemas.problems import BadSchema, KeyReused, OutsideSchema, StillRunning, Unavailable
 from schemas.tools import (
-    BadSchema,
     DeprecateTool,
     GetInvocation,
     GetTool,
@@ -116,6 +115,7 @@ async def test_arguments_outside_the_schema_are_refused_with_their_place(ask):
     with pytest.raises(OutsideSchema) as refused:
         await ask(tools.invoke, InvokeTool(name="calculator.evaluate", arguments={"expression": 7}))
     assert refused.value.details["path"] == "expression"
+    assert refused.value.details["pointer"] == "/arguments/expression"
 
 
 async def test_an_unknown_tool_is_refused(ask):

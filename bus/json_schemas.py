@@ -3,14 +3,15 @@
 A schema is compiled once, its patterns run in linear time, and nothing is fetched for it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jsonschema_rs
 import orjson
 
-from handlers.tools import rules
+from schemas import json_schemas
 from schemas.contract import Json
-from schemas.tools import BadSchema
+from schemas.problems import BadSchema, pointer_to
 
 COMPILED_MAX = 512
 MESSAGE_CHARACTERS_MAX = 300
@@ -25,7 +26,7 @@ def check(schema: Json) -> None:
     Raises:
         BadSchema: It is not a JSON Schema, costs too much, or reaches outside of itself.
     """
-    rules.check_schema(schema)
+    json_schemas.check(schema)
     compiled(schema)
 
 
@@ -50,16 +51,22 @@ def compile_one(schema: Json) -> jsonschema_rs.Validator:
 
 
 def violation(schema: Json, value: Any) -> Json | None:
-    """Where and why the value does not fit: `{"path", "reason"}`, or None when it fits."""
-    if rules.depth_of(value) > rules.VALUE_DEPTH_MAX:
-        return {"path": "", "reason": f"nested deeper than {rules.VALUE_DEPTH_MAX} levels"}
-    if rules.has_nul(value):
-        return {"path": "", "reason": "a text holds a NUL character"}
+    """Where and why the value does not fit: path, RFC 6901 pointer and reason; None if it fits."""
+    if json_schemas.depth_of(value) > json_schemas.VALUE_DEPTH_MAX:
+        return misfit((), f"nested deeper than {json_schemas.VALUE_DEPTH_MAX} levels")
+    if json_schemas.has_nul(value):
+        return misfit((), "a text holds a NUL character")
     try:
         error = next(compiled(schema).iter_errors(value), None)
     except ValueError as odd:
-        return {"path": "", "reason": str(odd)[:MESSAGE_CHARACTERS_MAX]}
-    if error is None:
-        return None
-    path = "/".join(str(part) for part in error.instance_path)
-    return {"path": path, "reason": error.message[:MESSAGE_CHARACTERS_MAX]}
+        return misfit((), str(odd))
+    return None if error is None else misfit(error.instance_path, error.message)
+
+
+def misfit(place: Sequence[str | int], reason: str) -> Json:
+    """What `violation` says of one place in the value."""
+    return {
+        "path": "/".join(str(part) for part in place),
+        "pointer": pointer_to(place),
+        "reason": reason[:MESSAGE_CHARACTERS_MAX],
+    }
