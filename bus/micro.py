@@ -62,6 +62,7 @@ def endpoint_info(operation: Operation[Any, Any]) -> EndpointInfo:
         "kind": operation.kind,
         "permission": operation.may or "",
         "rest": operation.rest or "",
+        "tags": ",".join(operation.tags),
         "schema": orjson.dumps(operation.request.model_json_schema()).decode(),
     }
     return EndpointInfo(

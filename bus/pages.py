@@ -18,6 +18,9 @@ from schemas.problems import Malformed
 
 T = TypeVar("T", bound=Schema)
 
+PAGE_BYTES_MAX = 512 * 1024
+"""What a page of large things may take: a message holds 1 MiB."""
+
 NEWEST_FIRST: dict[str, type] = {"created_at": datetime, "id": str}
 """The usual sort key: its columns, in order, with their types."""
 
@@ -62,3 +65,17 @@ def page(request: Listing, item: type[T], rows: Sequence[Any], sort: Sequence[st
         cursor = base64.urlsafe_b64encode(text).decode().rstrip("=")
     items = tuple(item.model_validate(row) for row in shown)
     return Page[item](items=items, next=cursor)  # type: ignore[valid-type]
+
+
+def fitting(request: Listing, whole: Page[T], sort: Sequence[str]) -> Page[T]:
+    """As much of a page as one message carries, at least one thing; the next begins behind it."""
+    room, kept = PAGE_BYTES_MAX, 0
+    for item in whole.items:
+        room -= len(item.model_dump_json())
+        if room < 0 and kept:
+            break
+        kept += 1
+    if kept == len(whole.items):
+        return whole
+    shorter = request.model_copy(update={"limit": kept})
+    return page(shorter, type(whole.items[0]), [dict(item) for item in whole.items], sort)

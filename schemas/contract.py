@@ -382,8 +382,15 @@ class Operation(Generic[C, R]):
 
     @property
     def for_documents(self) -> bool:
-        """Whether a workflow's document may name it: what people may ask, and no secret."""
+        """Whether a document or another request may name it: what people may ask, no secret."""
         return self.route is not None and not self.public and not self.guesses
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What lists of operations are narrowed by."""
+        marks = {"reads": self.reads, "announces": bool(self.emits), "internal": self.internal,
+                 "idempotent": self.idempotent, "public": self.public}  # fmt: skip
+        return (self.kind, *(mark for mark, holds in marks.items() if holds))
 
     @property
     def summary(self) -> str:

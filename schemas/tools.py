@@ -19,13 +19,12 @@ from schemas.contract import (
     Token,
 )  # fmt: skip
 from schemas.problems import BadSchema, NotFound, OutsideSchema, TimedOut, Unavailable
-from schemas.registry import ServiceAppeared, ServiceChanged, ServiceLost
+from schemas.registry import ServiceAppeared, ServiceChanged, ServiceLost, ToolSubject
 
 ToolName = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,30}(\.[a-z0-9_-]{1,31})?$")
 ]
 ToolVersion = Annotated[str, StringConstraints(pattern=r"^\d{1,4}\.\d{1,4}\.\d{1,4}$")]
-ToolSubject = Annotated[str, StringConstraints(pattern=r"^tool(\.[A-Za-z0-9_-]{1,64}){1,6}$")]
 InvocationStatus = Literal[
     "requested", "executing", "succeeded", "failed", "timed_out", "rejected", "needs_attention"
 ]

@@ -42,7 +42,8 @@ class Wiring:
         calls: Operations of other domains that it asks.
         hears: Events that it listens to as they pass, without a durable consumer.
         asks_outside: Subjects of programs that are no part of the platform.
-        asks_anything: Asks besides whatever a document of its owner names and people may ask.
+        asks_anything: Asks besides whatever is named to it, on behalf of who named it, and people
+            may ask.
         reads_uploads: Takes files out of the bucket of uploads.
         replays: Plays events again, below `replay.`, and looks how far it got there.
     """
@@ -112,12 +113,14 @@ DOMAINS: dict[str, Wiring] = {
         hears=(workflow_runs.RunMoved, workflow_runs.RunTold, workflow_runs.RunEnded),
     ),
     "registry": Wiring(
-        calls=(tools.listing,),
+        calls=(tools.listing, tools.get, tools.invoke),
+        asks_anything=True,
         hears=(
-            registry.ServiceAppeared, registry.ServiceChanged, registry.ServiceLost,
-            tools.ToolRegistered, tools.ToolChanged,
+            registry.ServiceAppeared, registry.ServiceChanged, registry.ServiceHealthChanged,
+            registry.ServiceLost, tools.ToolRegistered, tools.ToolChanged,
+            tools.InvocationSucceeded, tools.InvocationFailed,
         ),
-        asks_outside=(ROLL_CALL,),
+        asks_outside=(ROLL_CALL, TOOL_SUBJECTS),
     ),
 }  # fmt: skip
 

@@ -1,8 +1,10 @@
-"""From answers to `$SRV.INFO` to services: what is believed, and when something has changed. Pure.
+"""What is believed of services, and when something has changed. Pure.
 
 An instance counts for as long as it answered one of the last three rounds, so that one lost
 answer changes nothing. A service is what its newest version says of itself. Answers come from
 anybody on the bus: whatever is too large, malformed or not text is refused as a whole.
+
+What was registered is believed while its lease lasts, and answers under its name change nothing.
 """
 
 import json
@@ -10,22 +12,51 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from schemas.registry import Service, ServiceEndpoint
+from handlers.registry.health import Health, Watch, forgiven, unchecked
+from schemas import catalogue
+from schemas.contract import Event
+from schemas.principal import Principal
+from schemas.problems import Unavailable
+from schemas.registry import (
+    NewEndpoint,
+    RegisterService,
+    Service,
+    ServiceAppeared,
+    ServiceChanged,
+    ServiceEndpoint,
+    ServiceHealthChanged,
+    ServiceLost,
+    ServiceNameTaken,
+    ServiceVersionTaken,
+)
+from schemas.tools import ToolBrokeItsSchema, ToolFailed, ToolTimedOut
 
 SILENT_ROUNDS_MAX = 3
 INSTANCES_MAX = 5_000
 ANSWERS_KEPT = 512
 SERVICES_MAX = 1_000
+OWNED_MAX = 200
 ENDPOINTS_MAX = 200
 METADATA_BYTES_MAX = 32 * 1024
 SERVICE_BYTES_MAX = 600 * 1024
 TEXT_MAX = 1_000
+TAGS_MAX = 20
+CHECK_EVERY_S = 30
+ORPHAN_S = 600
+RESERVED = frozenset({*catalogue.DOMAINS, "search", "entries", "platform"})
+"""Names of the platform's own services, of its paths, and under which its tools are listed."""
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "story-portal:services")
 
+FAULTS = frozenset(
+    {kind.code for kind in (ToolFailed, ToolTimedOut, ToolBrokeItsSchema, Unavailable)}
+)
+
+_TAG = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}")
+_SUBJECT = re.compile(r"tool(\.[A-Za-z0-9_-]{1,64}){1,6}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}(?:[-+][0-9A-Za-z.+-]{1,40})?")
 
@@ -165,7 +196,7 @@ def service_id(name: str) -> str:
 
 
 def appeared(observation: Observation, before: Service | None, at: datetime) -> Service:
-    """The service as it answers now, in its next version."""
+    """The service as it answers now, in its next version; how it is stays to be weighed."""
     newest = observation.newest
     return Service(
         id=service_id(newest.name),
@@ -184,16 +215,162 @@ def appeared(observation: Observation, before: Service | None, at: datetime) -> 
     )
 
 
+def require_registrable(command: RegisterService, before: Service | None, by: Principal) -> None:
+    """Refuse a name that is somebody else's, and a version that meant something else.
+
+    Raises:
+        ServiceNameTaken: Somebody else answers or registered under this name, or it is reserved.
+        ServiceVersionTaken: The same version had other endpoints.
+    """
+    if command.name in RESERVED:
+        raise ServiceNameTaken("This name is the platform's own.", name=command.name)
+    if before is None:
+        return
+    if before.owner_id != by.id and "admin" not in by.roles:
+        raise ServiceNameTaken(name=command.name)
+    same_version = before.owner_id is not None and before.service_version == command.service_version
+    if same_version and before.endpoints != endpoints_of(command):
+        raise ServiceVersionTaken(name=command.name, service_version=command.service_version)
+
+
+def registered(
+    command: RegisterService, before: Service | None, owner: str, at: datetime
+) -> Service:
+    """The service as it was registered, in its next version; how it is stays to be weighed."""
+    anew = before is None or before.status == "lost"
+    return Service(
+        id=service_id(command.name),
+        version=before.version + 1 if before else 1,
+        name=command.name,
+        service_version=command.service_version,
+        description=command.description,
+        layer=command.layer,
+        instances=1,
+        endpoints=endpoints_of(command),
+        metadata={"tags": ",".join(command.tags)} if command.tags else {},
+        status="ready",
+        owner_id=owner if before is None or anew else before.owner_id,
+        last_seen_at=at,
+        created_at=before.created_at if before else at,
+        updated_at=at,
+    )
+
+
+def endpoints_of(command: RegisterService) -> tuple[ServiceEndpoint, ...]:
+    """What it does, in the form in which services tell it of themselves."""
+    return tuple(
+        ServiceEndpoint(
+            name=new.name,
+            subject=new.subject,
+            summary=new.description,
+            metadata=told_of(new, command.name),
+        )
+        for new in command.endpoints
+    )
+
+
+def told_of(new: NewEndpoint, service_name: str) -> dict[str, str]:
+    """The metadata of an endpoint that is a tool."""
+    return {
+        "tool": f"{service_name}.{new.name}",
+        "description": new.description,
+        "input_schema": json.dumps(new.input_schema),
+        "output_schema": json.dumps(new.output_schema),
+        "timeout_ms": str(new.timeout_ms),
+        "repeatable": str(new.repeatable).lower(),
+        "tags": ",".join(new.tags),
+    }
+
+
+def watched(command: RegisterService, before: Watch | None, *, anew: bool, at: datetime) -> Watch:
+    """What is looked after from a registration on; what is there keeps its health."""
+    health = before.health if before else Health(at=at)
+    health = forgiven(health, at) if anew else health
+    return Watch(
+        health=health if command.health_subject else unchecked(health, at),
+        lease_s=command.lease_s,
+        remove_after_s=command.remove_after_s,
+        health_subject=command.health_subject,
+        check_every_s=command.check_every_s,
+        check_at=at + timedelta(seconds=command.check_every_s),
+    ).renewed(at)
+
+
+def checked_by_itself(about: Mapping[str, Any], before: Watch, at: datetime) -> Watch:
+    """What is looked after in a service that answers by itself and names a subject to be asked."""
+    subject = str(about.get("health", ""))
+    if not _SUBJECT.fullmatch(subject):
+        return Watch(health=unchecked(before.health, at))
+    return Watch(
+        health=before.health,
+        health_subject=subject,
+        check_every_s=CHECK_EVERY_S,
+        check_at=at + timedelta(seconds=CHECK_EVERY_S),
+    )
+
+
+def invocable_names(service: Service) -> list[str]:
+    """The operations and tools of a service, by the names under which they are invoked."""
+    return [
+        str(each.metadata.get("operation") or each.metadata.get("tool") or each.name)
+        for each in service.endpoints
+    ]
+
+
+def to_blame(error: Mapping[str, Any] | None) -> bool:
+    """Whether a tool's service, and not its caller, is at fault for how a call ended."""
+    if error is None or error.get("code") not in FAULTS:
+        return False
+    return not str(error.get("details", {}).get("code", "")).startswith("4")
+
+
+def tags_of(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tags in metadata, which are one text; what is no tag is left out."""
+    tags = str(about.get("tags", "")).split(",")[:TAGS_MAX]
+    return tuple(dict.fromkeys(tag for tag in tags if _TAG.fullmatch(tag)))
+
+
+def shown(service: Service, before: Service | None, health: Health, at: datetime) -> Service:
+    """The next version of a service, with the status that its health gives it."""
+    return service.model_copy(
+        update={
+            "version": before.version + 1 if before else 1,
+            "status": health.status,
+            "reason": health.reason,
+            "instances": 0 if health.status == "lost" else service.instances,
+            "updated_at": at,
+        }
+    )
+
+
+def news(before: Service | None, after: Service) -> Event | None:
+    """What is to be announced; nothing when only times have changed."""
+    was = before.status if before else "lost"
+    if after.status == "lost":
+        return None if was == "lost" else ServiceLost(service=after)
+    if before is None or was == "lost":
+        return ServiceAppeared(service=after)
+    if differs(before, after):
+        return ServiceChanged(service=after)
+    return None if was == after.status else ServiceHealthChanged(service=after)
+
+
 def differs(before: Service, after: Service) -> bool:
-    """Whether anything but the times changed."""
-    ignored = {"version", "last_seen_at", "created_at", "updated_at"}
+    """Whether it is another service: anything but times, and how it is, has changed."""
+    ignored = {"version", "last_seen_at", "created_at", "updated_at", "status", "reason"}
     return before.model_dump(exclude=ignored) != after.model_dump(exclude=ignored)
 
 
-def lost(service: Service, at: datetime) -> Service:
-    """The service with nobody who answers for it."""
+def removed(service: Service, reason: str, at: datetime) -> Service:
+    """The service, out of the registry."""
     return service.model_copy(
-        update={"version": service.version + 1, "status": "lost", "instances": 0, "updated_at": at}
+        update={
+            "version": service.version + 1,
+            "status": "lost",
+            "reason": reason,
+            "instances": 0,
+            "updated_at": at,
+        }
     )
 
 

@@ -1,17 +1,26 @@
-"""What is believed of answers to $SRV.INFO, and what is found by words."""
+"""What is believed of answers to $SRV.INFO and of registrations, and what is announced."""
 
 import json
-import random
-import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.registry import rules
-from handlers.registry.index import Entry, Index
+from handlers.registry import health, rules
+from schemas.principal import Principal
+from schemas.registry import (
+    NewEndpoint,
+    RegisterService,
+    Service,
+    ServiceAppeared,
+    ServiceChanged,
+    ServiceHealthChanged,
+    ServiceLost,
+    ServiceNameTaken,
+    ServiceVersionTaken,
+)
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -95,67 +104,131 @@ def test_only_real_changes_count_and_a_return_keeps_the_id() -> None:
     [observation] = rounds([instance()]).values()
     first = rules.appeared(observation, None, AT)
     again = rules.appeared(observation, first, AT)
-    assert not rules.differs(first, again)
-    gone = rules.lost(first, AT)
+    assert rules.news(first, again) is None
+    gone = rules.removed(first, "Nobody answers for it.", AT)
     back = rules.appeared(observation, gone, AT)
     assert (gone.version, back.version, back.id) == (2, 3, first.id)
-    assert rules.differs(gone, back)
+    assert rules.news(gone, back) == ServiceAppeared(service=back)
 
 
-def entries() -> list[Entry]:
-    return [
-        Entry("goals", "goals.submit", "operation", "req.goals.submit", "Submit a goal.", "ready"),
-        Entry("goals", "goals.cancel", "operation", "req.goals.cancel", "Cancel a goal.", "ready"),
-        Entry("weather", "weather", "service", "", "Temperatures everywhere", "ready"),
-        Entry("platform", "documents.compare", "tool", "", "List disagreements.", "active"),
-    ]
+def service(**fields: Any) -> Service:
+    [observation] = rounds([instance()]).values()
+    return rules.appeared(observation, None, AT).model_copy(update=fields)
 
 
 @pytest.mark.parametrize(
-    ("query", "first"),
+    ("before", "after", "announced"),
     [
-        ("goals.submit", "goals.submit"),
-        ("gaols sumbit", "goals.submit"),
-        ("submit", "goals.submit"),
-        ("wether", "weather"),
-        ("disagreement", "documents.compare"),
-        ("temperature", "weather"),
-        ("compare", "documents.compare"),
+        (None, service(), ServiceAppeared),
+        (None, service(status="flapping"), ServiceAppeared),
+        (service(status="lost"), service(), ServiceAppeared),
+        (service(), service(status="lost"), ServiceLost),
+        (service(), service(instances=2), ServiceChanged),
+        (service(), service(status="degraded"), ServiceHealthChanged),
+        (service(status="unhealthy"), service(), ServiceHealthChanged),
+        (service(), service(status="unhealthy", instances=2), ServiceChanged),
+        (None, service(status="lost"), None),
+        (service(status="lost"), service(status="lost", instances=0), None),
+        (service(), service(reason="x", updated_at=AT.replace(hour=13), version=2), None),
     ],
+)  # fmt: skip
+def test_only_what_is_new_is_announced(
+    before: Service | None, after: Service, announced: type | None
+) -> None:
+    event = rules.news(before, after)
+    assert (type(event) if event else None) == announced
+
+
+def command(**fields: Any) -> RegisterService:
+    endpoint = NewEndpoint(name="now", subject="tool.weather.now", description="Weather.")
+    return RegisterService(
+        **{"name": "weather", "description": "Weather", "endpoints": (endpoint,)} | fields
+    )
+
+
+def by(name: str, *roles: Any) -> Principal:
+    return Principal(id=name, kind="user", roles=roles or ("developer",))
+
+
+def test_a_name_belongs_to_who_registered_it_and_to_admins() -> None:
+    mine = rules.registered(command(), None, "ada", AT)
+    for before in (mine, rules.removed(mine, "x", AT)):
+        rules.require_registrable(command(), before, by("ada"))
+        rules.require_registrable(command(), before, by("eve", "admin"))
+        with pytest.raises(ServiceNameTaken):
+            rules.require_registrable(command(), before, by("eve"))
+    with pytest.raises(ServiceNameTaken):  # it answers by itself
+        rules.require_registrable(command(), service(), by("ada"))
+
+
+@pytest.mark.parametrize("name", ["tools", "registry", "entries", "search", "platform"])
+def test_the_platforms_own_names_cannot_be_registered(name: str) -> None:
+    with pytest.raises(ServiceNameTaken):
+        rules.require_registrable(command(name=name), None, by("root", "admin"))
+
+
+def test_a_version_means_one_set_of_endpoints() -> None:
+    mine = rules.registered(command(), None, "ada", AT)
+    rules.require_registrable(command(description="Other words"), mine, by("ada"))
+    rules.require_registrable(command(service_version="1.0.1", endpoints=()), mine, by("ada"))
+    with pytest.raises(ServiceVersionTaken):
+        rules.require_registrable(command(endpoints=()), mine, by("ada"))
+
+
+def test_what_is_registered_offers_its_endpoints_as_tools() -> None:
+    [endpoint] = rules.registered(command(tags=("a", "b")), None, "ada", AT).endpoints
+    assert endpoint.metadata["tool"] == "weather.now"
+    assert json.loads(endpoint.metadata["input_schema"]) == {"type": "object"}
+
+
+def test_a_lease_ends_and_the_service_is_removed_some_time_later() -> None:
+    watch = rules.watched(command(lease_s=60, remove_after_s=90), None, anew=True, at=AT)
+    assert watch.look_at == AT + timedelta(seconds=60)
+    assert watch.health.status == "ready"
+    ended = AT + timedelta(seconds=60)
+    late = watch.now(ended, watch.health)
+    assert (late.health.status, late.health.reason) == ("unhealthy", "Its lease has ended.")
+    assert late.look_at == late.removal == ended + timedelta(seconds=90)
+    renewed = late.renewed(ended)
+    assert renewed.health.status == "ready"
+    assert renewed.removal is None
+
+
+def test_checks_stop_when_no_subject_is_named_and_what_they_said_is_forgotten() -> None:
+    watch = rules.watched(command(health_subject="tool.weather.well"), None, anew=True, at=AT)
+    state = watch.health
+    for _ in range(3):
+        state = health.checked(state, AT, well=False)
+    assert state.status == "unhealthy"
+    unwell = watch.model_copy(update={"health": state})
+    again = rules.watched(command(health_subject="tool.x"), unwell, anew=False, at=AT)
+    assert again.health.status == "unhealthy"
+    assert rules.watched(command(), unwell, anew=False, at=AT).health.status == "ready"
+    assert rules.checked_by_itself({}, unwell, AT).health.status == "ready"
+    assert rules.checked_by_itself({"health": "req.x.y"}, unwell, AT).health_subject is None
+
+
+def failure(code: str, /, **details: Any) -> dict[str, Any]:
+    return {"code": code, "details": details}
+
+
+@pytest.mark.parametrize(
+    ("error", "blamed"),
+    [
+        (None, False),
+        (failure("ERR_510"), True),
+        (failure("ERR_510", code="500"), True),
+        (failure("ERR_510", code="400"), False),
+        (failure("ERR_511"), True),
+        (failure("ERR_600"), True),
+        (failure("ERR_101"), False),
+    ],
+    ids=str,
 )
-def test_the_best_match_is_first_even_when_misspelt(query: str, first: str) -> None:
-    assert Index(entries()).search(query, 5)[0].name == first
+def test_a_service_is_blamed_for_its_own_faults_only(error: Any, blamed: bool) -> None:
+    assert rules.to_blame(error) is blamed
 
 
-def test_nothing_is_found_for_nothing_and_for_noise() -> None:
-    assert Index(entries()).search("...", 5) == ()
-    assert Index(entries()).search("qqqqqq", 5) == ()
-
-
-def test_ten_thousand_entries_are_searched_in_milliseconds() -> None:
-    choose = random.Random(7)
-    words = [
-        "".join(choose.choices("abcdefghiklmnoprst", k=choose.randint(3, 9))) for _ in range(4_000)
-    ]
-    many = [
-        Entry(
-            "s",
-            f"{choose.choice(words)}.{choose.choice(words)}",
-            "operation",
-            "",
-            " ".join(choose.choices(words, k=12)),
-            "ready",
-        )
-        for _ in range(10_000)
-    ]
-    index = Index([*many, *entries()])
-    for query in ("goals submit", "gaols sumbit"):
-        took_s = min(timed(index, query) for _ in range(5))
-        assert index.search(query, 20)[0].name == "goals.submit"
-        assert took_s < 0.02
-
-
-def timed(index: Index, query: str) -> float:
-    started = time.perf_counter()
-    index.search(query, 20)
-    return time.perf_counter() - started
+def test_tags_are_one_text_and_what_is_no_tag_is_left_out() -> None:
+    assert rules.tags_of({"tags": "a,b,a,,No,c-1"}) == ("a", "b", "c-1")
+    assert rules.tags_of({}) == ()

@@ -3,11 +3,12 @@
 import secrets
 from collections.abc import Awaitable, Callable
 
-from schemas import agents, documents, goals, tools
+from schemas import agents, documents, goals, registry, tools
 from schemas.agents import Brief, CreateAgent, StartRun, ToolStep
 from schemas.documents import ReprocessDocument, WriteArtifact
 from schemas.identity.clients import RegisterClient, register_client
 from schemas.identity.keys import IssueKey, issue_key
+from schemas.registry import RegisterService
 from schemas.tools import RegisterTool
 from schemas.workflows import definitions, runs
 from schemas.workflows.definitions import CreateWorkflow
@@ -60,6 +61,13 @@ async def tool(world: World, owner: Person) -> str:
     )  # fmt: skip
     await world.as_owner(owner)(tools.register, command)
     return name
+
+
+async def service(world: World, owner: Person) -> str:
+    """A registered service that does nothing; services are known by name."""
+    name = f"s{secrets.token_hex(5)}"
+    command = RegisterService(name=name, description="Of the owner.")
+    return str((await world.as_owner(owner)(registry.register, command)).name)
 
 
 async def api_key(world: World, owner: Person) -> str:
@@ -122,5 +130,6 @@ MAKERS: dict[str, Maker] = {
     "agents": agent, "runs": run, "goals": goal, "documents": document, "jobs": job,
     "tools": tool, "bus-credentials": bus_credential, "api-keys": api_key, "sessions": session,
     "users": user, "clients": client, "workflows": workflow, "workflow-runs": workflow_run,
+    "services": service,
 }  # fmt: skip
 """First part of the path -> how one is made."""
