@@ -114,3 +114,71 @@ DUE = Statement(
     ) RETURNING run_id
     """
 )
+
+SCHEDULE = Statement("SELECT * FROM flow.schedules WHERE id = $1")
+LOCK_SCHEDULE = Statement("SELECT * FROM flow.schedules WHERE id = $1 FOR UPDATE")
+SCHEDULES = Statement(
+    """
+    SELECT * FROM flow.schedules
+    WHERE ($1::text IS NULL OR owner_id = $1 OR id = ANY($2::uuid[]))
+      AND NOT id = ANY($3::uuid[]) AND status <> 'deleted'
+      AND ($4::uuid IS NULL OR workflow_id = $4)
+      AND ($5::text IS NULL OR status = $5)
+      AND ($6::timestamptz IS NULL OR (created_at, id) < ($6, $7::uuid))
+    ORDER BY created_at DESC, id DESC LIMIT $8
+    """
+)
+STOPPED_CLOCKS = Statement(
+    """
+    SELECT s.*, (SELECT max(f.due_at) FROM flow.firings f WHERE f.schedule_id = s.id) AS last_at
+    FROM flow.schedules s WHERE s.status = 'active'
+      AND NOT EXISTS (SELECT 1 FROM flow.clocks c WHERE c.schedule_id = s.id)
+    """
+)
+SET_CLOCK = Statement(
+    """
+    INSERT INTO flow.clocks (schedule_id, next_at) VALUES ($1, $2)
+    ON CONFLICT (schedule_id) DO UPDATE SET next_at = excluded.next_at
+    """
+)
+HOLD_CLOCK = Statement("SELECT next_at FROM flow.clocks WHERE schedule_id = $1 FOR UPDATE")
+ANY_CLOCK = Statement("SELECT schedule_id FROM flow.clocks WHERE next_at <= $1 LIMIT 1")
+TAKE_CLOCK = Statement(
+    """
+    SELECT schedule_id, next_at FROM flow.clocks WHERE next_at <= $1
+    ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    """
+)
+FIRING = Statement("SELECT * FROM flow.firings WHERE id = $1")
+FIRINGS = Statement(
+    """
+    SELECT * FROM flow.firings WHERE schedule_id = $1
+      AND ($2::text IS NULL OR status = $2)
+      AND ($3::timestamptz IS NULL OR (due_at, id) < ($3, $4::uuid))
+    ORDER BY due_at DESC, id DESC LIMIT $5
+    """
+)
+KNOWN_FIRINGS = Statement("SELECT id FROM flow.firings WHERE id = ANY($1::uuid[])")
+BUSY = Statement(
+    """
+    SELECT EXISTS (
+        SELECT 1 FROM flow.firings WHERE schedule_id = $1 AND status = 'due'
+        UNION ALL
+        SELECT 1 FROM flow.runs r JOIN flow.firings f ON f.run_id = r.id
+        WHERE r.finished_at IS NULL AND f.schedule_id = $1
+    ) AS busy, EXISTS (
+        SELECT 1 FROM flow.firings WHERE schedule_id = $1 AND status = 'queued'
+    ) AS queued
+    """
+)
+QUEUED = Statement("SELECT * FROM flow.firings WHERE schedule_id = $1 AND status = 'queued'")
+FREE_AGAIN = Statement(
+    """
+    SELECT q.schedule_id FROM flow.firings q WHERE q.status = 'queued' AND NOT EXISTS (
+        SELECT 1 FROM flow.firings f WHERE f.schedule_id = q.schedule_id AND f.status = 'due'
+        UNION ALL
+        SELECT 1 FROM flow.runs r JOIN flow.firings f ON f.run_id = r.id
+        WHERE r.finished_at IS NULL AND f.schedule_id = q.schedule_id
+    ) LIMIT $1
+    """
+)

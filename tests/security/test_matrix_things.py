@@ -25,6 +25,12 @@ BODIES = {
         "version": 999,
         "document": {"steps": [{"key": "a", "type": "set", "value": 1}]},
     },
+    "workflows.schedule-update": {
+        "version": 999,
+        "name": "s",
+        "every_s": 60,
+        "workflow_id": "00000000-0000-7000-8000-000000000000",
+    },
     "workflows.signal": {"name": "never"},
     "workflows.answer": {"path": "w"},
     "agents.configure": {"version": 999},

@@ -10,10 +10,11 @@ from schemas.identity.clients import RegisterClient, register_client
 from schemas.identity.keys import IssueKey, issue_key
 from schemas.registry import RegisterService
 from schemas.tools import RegisterTool
-from schemas.workflows import definitions, runs
+from schemas.workflows import definitions, runs, schedules
 from schemas.workflows.definitions import CreateWorkflow
 from schemas.workflows.document import Document
 from schemas.workflows.runs import StartWorkflow
+from schemas.workflows.schedules import CreateSchedule
 from tests.conftest import look
 from tests.factories import goal_of_calculations
 from tests.security.world import Person, World
@@ -121,6 +122,16 @@ async def workflow_run(world: World, owner: Person) -> str:
     return str((await world.as_owner(owner)(runs.start, command)).id)
 
 
+async def schedule(world: World, owner: Person) -> str:
+    """A schedule that is due next year."""
+    command = CreateSchedule(
+        name=f"s{secrets.token_hex(5)}",
+        workflow_id=await workflow(world, owner),
+        every_s=30_000_000,
+    )
+    return str((await world.as_owner(owner)(schedules.schedule_create, command)).id)
+
+
 async def user(_: World, owner: Person) -> str:
     """A user is his own."""
     return owner.user.id
@@ -131,5 +142,6 @@ MAKERS: dict[str, Maker] = {
     "tools": tool, "bus-credentials": bus_credential, "api-keys": api_key, "sessions": session,
     "users": user, "clients": client, "workflows": workflow, "workflow-runs": workflow_run,
     "services": service,
+    "workflow-schedules": schedule,
 }  # fmt: skip
 """First part of the path -> how one is made."""
