@@ -42,6 +42,7 @@ AHEAD_S = 2.0
 AHEAD_STEP_S = 0.02
 FACTS = (
     "owner_id", "goal_id", "agent_id", "task_id", "run_id", "document_id", "name", "tool_name",
+    "assignee_id", "for_role",
 )  # fmt: skip
 BROKEN = (NatsError, JetStreamError, TimeoutError, OSError)
 

@@ -1,7 +1,8 @@
 """Which events a principal may see: those of things that it may read.
 
-Events of identity need the permission of their entity, and with `own` reach their owner; every
-event of a thing on which the caller has a denial is hidden.
+Events of identity and the inbox need the permission of their entity, and with `own` reach their
+owner and whom they are meant for; every event of a thing on which the caller has a denial is
+hidden.
 """
 
 from functools import cache
@@ -35,6 +36,6 @@ def sees(rights: Rights, principal: Principal, happened: Happened) -> bool:
         return not reach.denied or reach.denied.isdisjoint(happened.facts.values())
     reach = reach.on(*happened.facts.values())
     if reach.scope == "own":
-        mine = (happened.facts.get("owner_id"), happened.facts.get("entity_id"))
-        return principal.id in mine
+        mine = [happened.facts.get(fact) for fact in ("owner_id", "assignee_id", "entity_id")]
+        return principal.id in mine or happened.facts.get("for_role") in principal.roles
     return reach.scope == "all"

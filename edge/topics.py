@@ -23,6 +23,7 @@ PERMISSIONS: dict[str, str] = {
     "documents": "documents:read",
     "tools": "tools:read",
     "quality": "quality:read",
+    "inbox": "inbox:read",
     "system": "services:read",
     TOKENS: "models:read",
 }
@@ -38,6 +39,7 @@ _BY_ENTITY = {
     "tool": "tools",
     "tool_invocation": "tools",
     "quality_score": "quality",
+    "human_task": "inbox",
     "service": "system",
 }
 

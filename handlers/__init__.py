@@ -26,4 +26,5 @@ DOMAINS = (
     "integration",
     "vault",
     "workflows",
+    "human",
 )

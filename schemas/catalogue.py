@@ -28,6 +28,7 @@ DOMAINS = (
     "integration",
     "vault",
     "workflows",
+    "human",
 )
 
 

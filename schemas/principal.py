@@ -31,6 +31,7 @@ MATRIX: dict[str, tuple[str, str, str, str]] = {
     "usage": ("RCUD", "Ro", "RU", "Ro"),
     "goals": ("RCUDXKA", "RCUoDoXKoAo", "RXKA", "R"),
     "workflows": ("RCUDXK", "RCUoDoXKo", "RXK", "R"),
+    "inbox": ("RUA", "RoUoAo", "RUA", "RoUoAo"),
     "services": ("RCUDX", "RCUoDoX", "RCUoDoX", "R"),
     "documents": ("RCUD", "RCUDo", "R", "R"),
     "quality": ("RCUDXA", "RX", "RX", "R"),

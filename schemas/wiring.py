@@ -16,6 +16,7 @@ from schemas import (
     documents,
     evaluation,
     events,
+    human,
     models,
     registry,
     supervision,
@@ -106,6 +107,7 @@ DOMAINS: dict[str, Wiring] = {
     "workflows": Wiring(
         calls=(
             agents.assign, agents.start_run, agents.run, agents.cancel_run, events.query,
+            human.ask, human.settle, human.withdraw, human.answer,
             models.generate, principals.act_for, supervision.job, supervision.cancel_job,
             tools.invoke,
         ),

@@ -47,7 +47,7 @@ def shown(event: StoredEvent, ctx: Context) -> bool:
     ctx.weighed = True
     permission, _ = rules.permissions().get(event.type, (None, True))
     reach = ctx.platform.rights.reach(ctx.principal, permission) if permission else NOTHING
-    return rules.readable(event, reach, ctx.principal.id)
+    return rules.readable(event, reach, ctx.principal)
 
 
 @service.handles(events.get)

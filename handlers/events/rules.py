@@ -10,8 +10,9 @@ from schemas import catalogue
 from schemas.contract import Json
 from schemas.events import PastEntity, StoredEvent
 from schemas.policy import Reach
+from schemas.principal import Principal
 
-OWNERS = ("owner_id", "created_by")
+OWNERS = ("owner_id", "created_by", "assignee_id")
 
 
 @cache
@@ -27,7 +28,7 @@ def permissions() -> dict[str, tuple[str | None, bool]]:
     }  # fmt: skip
 
 
-def readable(event: StoredEvent, reach: Reach, principal_id: str) -> bool:
+def readable(event: StoredEvent, reach: Reach, principal: Principal) -> bool:
     """Whether an entry is shown to one whose permission to read its entity goes this far."""
     _, asked = permissions().get(event.type, (None, True))
     entity: Json = next(iter(event.payload.values()), {})
@@ -36,7 +37,8 @@ def readable(event: StoredEvent, reach: Reach, principal_id: str) -> bool:
     if not asked:
         return reach.denied.isdisjoint(facts)
     reach = reach.on(*facts)
-    mine = principal_id in (event.aggregate_id, *(entity.get(name) for name in OWNERS))
+    mine = principal.id in (event.aggregate_id, *(entity.get(name) for name in OWNERS))
+    mine = mine or entity.get("for_role") in principal.roles
     return reach.scope == "all" or (reach.scope == "own" and mine)
 
 

@@ -17,6 +17,7 @@ from schemas.workflows.document import (
     CallStep,
     Document,
     HumanStep,
+    InvokeStep,
     JobStep,
     MapStep,
     ParallelStep,
@@ -40,6 +41,8 @@ def findings(document: Document) -> list[Finding]:
         found += of_list(steps)
     for step in every(document.steps):
         found += [Finding(step=step.key, message=m) for m in of_step(step, set(keys))]
+    named = {step.key: step for step in every(document.steps)}
+    found += [Finding(step=key, message=m) for key, m in of_approvals(named)]
     wrong = of_value(document.output, set(keys))
     return found + [Finding(step=None, message=f"output: {m}") for m in wrong]
 
@@ -106,6 +109,14 @@ def of_step(step: Step, keys: set[str]) -> Iterator[str]:
         yield from of_operation(undo.operation, task=False)
     if isinstance(step, HumanStep):
         yield from of_schema(step.answer, "answer")
+
+
+def of_approvals(named: dict[str, Step]) -> Iterator[tuple[str, str]]:
+    """Approvals of what asks nobody."""
+    for key, step in named.items():
+        approved = step.approves if isinstance(step, HumanStep) else None
+        if approved and not isinstance(named.get(approved), CallStep | JobStep | InvokeStep):
+            yield key, f"It approves {approved!r}, which is no step of the type call, job or tool."
 
 
 def of_value(value: Any, keys: set[str]) -> Iterator[str]:

@@ -10,10 +10,11 @@ from bus.database import Transaction
 from handlers.workflows import store
 from handlers.workflows.engine import ABANDONED, Begin, Outcome
 from handlers.workflows.mapping import computed
-from handlers.workflows.steps import OUTPUT_BYTES_MAX, Came, Place, failed, too_large
-from schemas import agents, supervision
+from handlers.workflows.steps import OUTPUT_BYTES_MAX, WORKFLOWS, Came, Place, failed, too_large
+from schemas import agents, human, supervision
 from schemas.agents import CancelRun
 from schemas.contract import Json, Problem
+from schemas.human import WithdrawTask
 from schemas.problems import NotFound, TooLarge
 from schemas.supervision import CancelJob
 from schemas.workflows.definitions import Workflow
@@ -154,6 +155,8 @@ async def stop(step: RunStep, acting: Callable[[], Awaitable[Context]], ctx: Con
     elif kind == "job":
         owner = await acting()
         await owner.call(supervision.cancel_job, CancelJob(id=name), key=key)
+    elif kind == "task":
+        await ctx.as_principal(WORKFLOWS).call(human.withdraw, WithdrawTask(id=name))
     elif kind == "inner":
         await stop_inner(name, ctx)
 

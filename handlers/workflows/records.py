@@ -10,7 +10,7 @@ from handlers.workflows.engine import Begin, BeginUndo, Record, after_failure
 from handlers.workflows.steps import Came
 from schemas.contract import Problem
 from schemas.problems import DependencyDown, Unavailable
-from schemas.workflows.document import Attempted, Document, Retry
+from schemas.workflows.document import Attempted, Document, HumanStep, Retry
 from schemas.workflows.runs import (
     OutcomeUnknown,
     RunStep,
@@ -55,6 +55,8 @@ def retry_of(begin: Begin | BeginUndo) -> Retry | None:
     """How often a step is tried."""
     if isinstance(begin, BeginUndo):
         return begin.undo.retry
+    if isinstance(begin.step, HumanStep):
+        return Retry()  # of asking: the inbox may be away
     return begin.step.retry if isinstance(begin.step, Attempted) else None
 
 

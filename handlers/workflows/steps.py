@@ -23,6 +23,7 @@ from schemas.agents import AssignWork, Brief, GetRun, StartRun
 from schemas.contract import Json, Operation, Problem, Schema
 from schemas.events import QueryEvents
 from schemas.models import GenerateText, Message
+from schemas.principal import Principal
 from schemas.problems import TimedOut, TooLarge, malformed
 from schemas.supervision import GetJob
 from schemas.tools import InvokeTool
@@ -30,7 +31,6 @@ from schemas.workflows.definitions import BadDocument
 from schemas.workflows.document import (
     AgentStep,
     CallStep,
-    HumanStep,
     InvokeStep,
     JobStep,
     PromptStep,
@@ -45,6 +45,8 @@ LOOK_S = 1.0
 LOOK_AT_RUN_S = 10.0
 LOOK_AGAIN_SHARE, LOOK_S_MAX = 0.1, 60.0
 OUTPUT_BYTES_MAX = 256 * 1024
+WORKFLOWS = Principal(id="workflows", kind="service", via="bus")
+"""As whom the platform's own operations are asked."""
 GOOD_END = ("succeeded", "completed")
 BAD_END = ("failed", "cancelled", "timed_out")
 
@@ -194,20 +196,6 @@ async def model(step: PromptStep, known: Json, place: Place) -> Came:
     return Came("done", await ask(place, models.generate, command, step.timeout_s))
 
 
-async def human(step: HumanStep, known: Json, place: Place) -> Came:
-    """Ask a person; what was asked stands in the record while nobody has answered."""
-    if place.record is None or place.record.awaits is None:
-        question = {"question": computed(step.question, known), "answer": step.answer}
-        due_at = place.look_by(None, step.within_s)
-        return Came("waiting", question, awaits="answer", due_at=due_at)
-    if not place.late(step.within_s):
-        return Came("waiting", place.record.output, awaits="answer",
-                    due_at=place.look_by(None, step.within_s))  # fmt: skip
-    if step.otherwise is None:
-        return failed(TimedOut("Nobody has answered in time."))
-    return Came("done", computed(step.otherwise, known))
-
-
 async def wait(step: WaitStep, known: Json, place: Place) -> Came:
     """Wait for a time, a signal or an event."""
     if step.event is not None:
@@ -266,7 +254,7 @@ async def event(step: WaitStep, known: Json, place: Place) -> Came:
 Do = Callable[[Any, Json, Place], Awaitable[Came]]
 HOW: dict[type[Any], Do] = {
     CallStep: call, JobStep: job, AgentStep: agent, InvokeStep: tool, PromptStep: model,
-    HumanStep: human, WaitStep: wait, Undo: undo,
+    WaitStep: wait, Undo: undo,
 }  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from schemas.contract import SUBJECT_PART, Id, Json, ModelName, Name, Schema, Title, Token
+from schemas.human import PersonId
+from schemas.principal import Role
 
 STEPS_MAX = 1_000
 ITEMS_MAX = 10_000
@@ -118,10 +120,25 @@ class HumanStep(StepFields):
     """Asks a person and waits for the answer."""
 
     type: Literal["human"]
-    question: Mapping
+    question: Mapping = None
     answer: Json = Field(default_factory=dict, description="JSON Schema of the answer.")
-    within_s: float | None = Field(None, gt=0, le=WAIT_S_MAX)
+    approves: Token | None = Field(
+        None, description="The step that is not done unless exactly what it will ask is approved."
+    )
+    assignee_id: PersonId | None = Field(None, description="For this person.")
+    for_role: Role | None = Field(None, description="For whoever has this role.")
+    due_s: float | None = Field(None, gt=0, le=WAIT_S_MAX, description="By when it is wanted.")
+    within_s: float | None = Field(None, gt=0, le=WAIT_S_MAX, description="Expires afterwards.")
     otherwise: Mapping = Field(None, description="The answer when nobody gives one in time.")
+
+    @model_validator(mode="after")
+    def _something(self) -> "HumanStep":
+        """An approval has its own form of answer; anything else has a question."""
+        if self.approves is None and self.question is None:
+            raise ValueError("a human step asks a question, or approves a step")
+        if self.approves is not None and (self.answer or self.otherwise is not None):
+            raise ValueError("a step is approved by yes or no, and never by silence")
+        return self
 
 
 class WaitStep(StepFields):

@@ -21,6 +21,7 @@ from schemas.contract import (
     Reason,
     Schema,
 )
+from schemas.human import ContentChanged, Sha256, TaskAnswered
 from schemas.principal import Mandate
 from schemas.problems import IllegalMove, NotFound, OutsideSchema
 
@@ -133,6 +134,7 @@ class AnswerQuestion(Schema):
     id: Id
     path: str = Field(max_length=300)
     answer: Any = None
+    sha256: Sha256 | None = Field(None, description="Of what is approved, if it is an approval.")
 
 
 class NothingAsked(Problem, code="ERR_192", status=409):
@@ -141,6 +143,10 @@ class NothingAsked(Problem, code="ERR_192", status=409):
 
 class EndedBadly(Problem, code="ERR_194", status=409):
     """What a step has waited for has ended, but not well."""
+
+
+class NotApproved(Problem, code="ERR_198", status=409):
+    """What the step would ask is not what was approved, or nobody has approved it."""
 
 
 class OutcomeUnknown(Problem, code="ERR_193", status=409):
@@ -237,7 +243,9 @@ signal = Operation(
 )  # fmt: skip
 answer = Operation(
     "workflows.answer", AnswerQuestion, RunStep, rest="POST /workflow-runs/{id}/answers",
-    may="workflows:control", problems=(NotFound, NothingAsked, OutsideSchema),
+    may="workflows:control",
+    problems=(NotFound, NothingAsked, IllegalMove, OutsideSchema, ContentChanged),
     emits=(StepFinished, RunTold), idempotent=True,
 )  # fmt: skip
+on_answered = Reaction("workflows-follow-answer", TaskAnswered)
 on_agent_finished = Reaction("workflows-follow-agent", AgentRunFinished)

@@ -82,7 +82,7 @@ def test_a_viewer_changes_nothing_but_what_is_its_own():
 
     assert changing == {
         "keys:create": "own", "keys:delete": "own", "sessions:delete": "own",
-        "users:update": "own",
+        "users:update": "own", "inbox:update": "own", "inbox:approve": "own",
     }  # fmt: skip
 
 

@@ -33,6 +33,8 @@ BODIES = {
     },
     "workflows.signal": {"name": "never"},
     "workflows.answer": {"path": "w"},
+    "human.delegate": {"assignee_id": "somebody"},
+    "human.answer": {"answer": "yes"},
     "agents.configure": {"version": 999},
     "identity.update-user": {"version": 999, "name": "X", "roles": ["viewer"]},
     "identity.set-password": {"current": "not the password", "new": PASSWORD},

@@ -3,9 +3,11 @@
 import secrets
 from collections.abc import Awaitable, Callable
 
-from schemas import agents, documents, goals, registry, tools
+from bus.clock import Clock
+from schemas import agents, documents, goals, human, registry, tools
 from schemas.agents import Brief, CreateAgent, StartRun, ToolStep
 from schemas.documents import ReprocessDocument, WriteArtifact
+from schemas.human import AskPerson
 from schemas.identity.clients import RegisterClient, register_client
 from schemas.identity.keys import IssueKey, issue_key
 from schemas.registry import RegisterService
@@ -132,6 +134,12 @@ async def schedule(world: World, owner: Person) -> str:
     return str((await world.as_owner(owner)(schedules.schedule_create, command)).id)
 
 
+async def task(world: World, owner: Person) -> str:
+    """A question that nobody waits for."""
+    command = AskPerson(id=Clock().new_id(), owner_id=owner.user.id, title="?", question="May I?")
+    return str((await world.admin.as_edge(human.ask, command)).id)
+
+
 async def user(_: World, owner: Person) -> str:
     """A user is his own."""
     return owner.user.id
@@ -142,6 +150,6 @@ MAKERS: dict[str, Maker] = {
     "tools": tool, "bus-credentials": bus_credential, "api-keys": api_key, "sessions": session,
     "users": user, "clients": client, "workflows": workflow, "workflow-runs": workflow_run,
     "services": service,
-    "workflow-schedules": schedule,
+    "workflow-schedules": schedule, "inbox": task,
 }  # fmt: skip
 """First part of the path -> how one is made."""

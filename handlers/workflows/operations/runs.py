@@ -2,19 +2,22 @@
 
 from datetime import datetime
 from typing import Any
-
-import jsonschema_rs
+from uuid import UUID, uuid5
 
 from bus.context import Context
 from bus.database import Transaction
-from handlers.workflows import ending, service, store
+from bus.fitting import require_fit
+from handlers.workflows import ending, people, service, store
 from handlers.workflows.engine import Outcome
 from handlers.workflows.operations.definitions import load
 from handlers.workflows.reactions.beginning import begin
+from handlers.workflows.records import step_id
 from handlers.workflows.steps import Came
-from schemas.contract import Json, Page
+from schemas import human
+from schemas.contract import Page
+from schemas.human import AnswerTask
 from schemas.principal import Mandate
-from schemas.problems import IllegalMove, NotFound, OutsideSchema
+from schemas.problems import IllegalMove, NotFound
 from schemas.workflows import runs
 from schemas.workflows.runs import (
     OPEN,
@@ -38,20 +41,6 @@ from schemas.workflows.runs import (
 )
 
 BY_START = {"started_at": datetime, "id": str}
-
-
-def require_fit(schema: Json, value: Any, where: str) -> None:
-    """Refuse a value that does not fit a JSON Schema.
-
-    Raises:
-        OutsideSchema: Says where it does not fit.
-    """
-    errors = [
-        {"path": "/".join(map(str, error.instance_path)), "message": error.message[:200]}
-        for error in jsonschema_rs.iter_errors(schema, value)
-    ]
-    if errors:
-        raise OutsideSchema(where=where, errors=errors[:20])
 
 
 async def load_run(run_id: str, ctx: Context) -> WorkflowRun:
@@ -199,16 +188,15 @@ async def signal(command: SendSignal, ctx: Context) -> WorkflowRun:
 
 @service.handles(runs.answer)
 async def answer(command: AnswerQuestion, ctx: Context) -> RunStep:
-    """The first answer that fits ends the step; later ones are told so."""
+    """Answer in the inbox, where the first that fits counts, and end the step at once."""
+    run = await load_run(command.id, ctx)
+    row = await ctx.database.row(store.STEP, step_id(run.id, command.path))
+    if row is None or row["status"] != "waiting" or row["awaits"] != f"task/{row['id']}":
+        raise NothingAsked(path=command.path)
+    given = AnswerTask(id=str(row["id"]), answer=command.answer, sha256=command.sha256)
+    ctx.part_of(run.id)
+    key = str(uuid5(UUID(given.id), ctx.key)) if ctx.key else None
+    task = await ctx.call(human.answer, given, key=key)
     async with ctx.transaction() as tx:
-        run = await lock_run(tx, command.id, ctx)
-        waiting = [RunStep.model_validate(dict(r)) for r in await tx.rows(store.STEPS, run.id)]
-        asked = [s for s in waiting if s.path == command.path and s.status == "waiting"]
-        if not asked or asked[0].awaits != "answer":
-            raise NothingAsked(path=command.path)
-        [step] = asked
-        require_fit(step.output["answer"], command.answer, "answer")
-        done = ending.over(step, Came("done", command.answer), ctx.now())
-        await tx.record(StepFinished(step=done))
-        await ending.wake(tx, run)
-    return done
+        await ending.tell(tx, run.id, task.id, people.answered(task), ctx)
+        return RunStep.model_validate(dict(await tx.row(store.STEP, task.id) or {}))

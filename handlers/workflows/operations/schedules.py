@@ -4,9 +4,9 @@ from datetime import datetime
 
 from bus.context import Context
 from bus.database import Transaction
+from bus.fitting import require_fit
 from handlers.workflows import service, store, timetable
 from handlers.workflows.operations.definitions import load
-from handlers.workflows.operations.runs import require_fit
 from schemas.contract import Page
 from schemas.principal import Mandate
 from schemas.problems import IllegalMove, NotFound, VersionConflict

@@ -17,7 +17,7 @@ from typing import Any
 from bus import telemetry
 from bus.context import Context
 from bus.database import Transaction
-from handlers.workflows import ending, service, store
+from handlers.workflows import ending, people, service, store
 from handlers.workflows.engine import (
     Begin,
     BeginUndo,
@@ -30,6 +30,7 @@ from handlers.workflows.engine import (
 from handlers.workflows.reactions import holding, waking
 from handlers.workflows.records import document_of, event_of, failure_of, next_of, record_of
 from handlers.workflows.steps import (
+    WORKFLOWS,
     Came,
     Place,
     carry_out,
@@ -40,9 +41,8 @@ from handlers.workflows.steps import (
 from schemas.contract import Problem
 from schemas.identity import principals
 from schemas.identity.principals import ActFor
-from schemas.principal import Principal
 from schemas.problems import TimedOut, VersionConflict
-from schemas.workflows.document import WorkflowStep
+from schemas.workflows.document import HumanStep, WorkflowStep
 from schemas.workflows.runs import (
     OPEN,
     Drive,
@@ -57,7 +57,6 @@ STAY_S = 1.0
 OWNER_S = 5.0
 COMPUTED_MAX = 64
 TRIES = 5
-WORKFLOWS = Principal(id="workflows", kind="service", via="bus")
 
 
 @dataclass(slots=True)
@@ -135,6 +134,7 @@ class Driver:
         ctx = self.ctx
         self.run = WorkflowRun.model_validate(await ctx.row(store.RUN, self.run_id))
         self.document = await document_of(self.run, ctx)
+        self.guards = people.guards_of(self.document)
         self.computed.clear()
         rows = await ctx.database.rows(store.STEPS, self.run_id)
         self.steps = {row["path"]: RunStep.model_validate(dict(row)) for row in rows}
@@ -235,6 +235,9 @@ class Driver:
         try:
             if isinstance(begin, Begin) and isinstance(begin.step, WorkflowStep):
                 return await ending.start_inner(begin, place, self.run)
+            if isinstance(begin, Begin) and isinstance(begin.step, HumanStep):
+                return await people.ask(begin, place, self.document, self.run)
+            people.require_approved(begin, self.guards)
             return await carry_out(begin, place)
         except Problem as problem:
             return failure_of(begin, problem, self.ctx.now())

@@ -13,7 +13,7 @@ from bus import telemetry
 from bus.context import Context
 from bus.database import Transaction
 from handlers.workflows import service, store, timetable
-from handlers.workflows.reactions.driving import WORKFLOWS
+from handlers.workflows.steps import WORKFLOWS
 from handlers.workflows.timetable import A_SECOND, Due
 from schemas.contract import Problem
 from schemas.identity import principals

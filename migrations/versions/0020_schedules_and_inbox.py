@@ -1,13 +1,14 @@
-"""Schedules of workflows.
+"""Schedules of workflows, and the inbox.
 
-Why: runs begin by the clock, each time once, and people see what became of each time.
+Why: runs begin by the clock, each time once, and people see what became of each time and what waits
+for them.
 Safe while the old code runs: yes, it only adds; the index on runs is made while writers wait.
 """
 
 from migrations.statements import run
 
 revision = "0020"
-down_revision = "0018"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
@@ -60,9 +61,40 @@ CREATE TABLE flow.clocks (
     next_at timestamptz
 );
 CREATE INDEX clocks_next_at_idx ON flow.clocks (next_at) WHERE next_at IS NOT NULL;
+
+CREATE SCHEMA human;
+
+CREATE TABLE human.tasks (
+    id uuid PRIMARY KEY,
+    version int NOT NULL,
+    owner_id text NOT NULL,
+    kind text NOT NULL,
+    status text NOT NULL,
+    title text NOT NULL,
+    question jsonb,
+    answer_schema jsonb NOT NULL,
+    content jsonb,
+    sha256 text,
+    run_id uuid,
+    path text,
+    assignee_id text,
+    for_role text,
+    claimed_by text,
+    answer jsonb,
+    answered_by text,
+    answered_at timestamptz,
+    due_at timestamptz,
+    expires_at timestamptz,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL
+);
+CREATE INDEX tasks_created_at_idx ON human.tasks (created_at DESC, id);
+CREATE INDEX tasks_open_idx ON human.tasks (created_at DESC, id) WHERE status = 'open';
+CREATE INDEX tasks_expires_at_idx ON human.tasks (expires_at) WHERE status = 'open';
 """
 
 DOWN = """
+DROP SCHEMA human CASCADE;
 DROP TABLE flow.clocks;
 DROP INDEX flow.runs_open_idx;
 DROP TABLE flow.firings;
