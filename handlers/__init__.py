@@ -3,6 +3,7 @@
     __init__.py     the service: name, layer, what it is about
     operations.py   one function for each operation
     reactions.py    what follows other domains' events; jobs and sweeps
+    travel.py       its runs through time: states, forks, comparisons, reruns
     store.py        its SQL
     rules.py        its decisions, pure
 

@@ -17,7 +17,7 @@ from schemas import catalogue
 def load_service(domain: str) -> Service:
     """The domain's service, with everything that its modules register."""
     package = import_module(f"handlers.{domain}")
-    for module in ("operations", "reactions"):
+    for module in ("operations", "reactions", "travel"):
         if any(found.name == module for found in pkgutil.iter_modules(package.__path__)):
             list(catalogue.modules_of(f"handlers.{domain}.{module}"))
     service: Service = package.service

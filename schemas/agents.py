@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from schemas import travel
 from schemas.contract import (
     Entity,
     Event,
@@ -28,6 +29,7 @@ from schemas.identity.users import UserChanged
 from schemas.principal import Mandate
 from schemas.problems import IllegalMove, NotFound, VersionConflict
 from schemas.tools import ToolName
+from schemas.travel import Asked
 
 AgentStatus = Literal["created", "idle", "busy", "suspended", "failed", "terminated"]
 RunStatus = Literal["queued", "running", "succeeded", "failed", "timed_out", "cancelled"]
@@ -119,6 +121,11 @@ class Run(Entity, table="runtime.runs"):
     finished_at: datetime | None
     mandate: Mandate | None = Field(None, description="With which rights it was asked for.")
     tokens_max: int | None = Field(None, description="A limit besides that of the agent.")
+    config: AgentConfig | None = Field(None, description="How its agent worked when it began.")
+    forked_from: Id | None = Field(None, description="The run whose first steps it has.")
+    fork_step: str | None = Field(None, description="The first step that it does itself.")
+    root_id: Id | None = Field(None, description="The run at the beginning of all these forks.")
+    changes: Json | None = Field(None, description="What is other than in the run before.")
 
 
 class Step(Entity, table="runtime.steps"):
@@ -141,6 +148,8 @@ class Step(Entity, table="runtime.steps"):
     attempts: int
     started_at: datetime
     finished_at: datetime | None
+    asked: Asked | None = None
+    taken_from: Id | None = Field(None, description="The step of another run that did it.")
 
 
 class CreateAgent(Schema):
@@ -305,6 +314,12 @@ class StepFinished(Event, name="agents.step_finished"):
     step: Step
 
 
+class StepTaken(Event, name="agents.step_taken"):
+    """A run that was forked has a step of the run before, which it does not do itself."""
+
+    step: Step
+
+
 class Work(Job, name="agents.work", workers=6, attempts=8, timeout_s=3600):
     """Do a run, from its last recorded step on."""
 
@@ -358,6 +373,9 @@ steps = Operation(
     "agents.steps", ListSteps, Page[Step], rest="GET /runs/{run_id}/steps", may="agents:read",
     problems=(NotFound,),
 )  # fmt: skip
+run_states, run_at, fork_run, compare_runs, rerun = travel.operations(
+    "agents", "/runs", Run, (RunQueued, StepTaken, AgentMoved), (NoAgentFree,)
+)
 
 on_user_changed = Reaction("agents-stop-user", UserChanged)
 on_key_revoked = Reaction("agents-stop-key", KeyRevoked)

@@ -9,6 +9,8 @@ from schemas.contract import Id, Json, Listing, Operation, Page, Schema, Token
 from schemas.problems import NotFound
 from schemas.supervision import Work
 
+HISTORY_IDS_MAX = 11_000
+HISTORY_MAX = 2_000
 EventType = Annotated[str, StringConstraints(pattern=r"^[a-z]+(\.[a-z_]+)?$")]
 
 
@@ -105,6 +107,28 @@ class PastEntity(Schema):
     recorded_at: datetime
 
 
+class ReadHistory(Schema):
+    """Read what happened to some things, in the order of the log.
+
+    A reply holds half a megabyte; `more` says that another one goes on behind its last position.
+    """
+
+    types: tuple[Token, ...] = Field(max_length=10, description="Kinds of entities.")
+    ids: tuple[Id, ...] = Field(max_length=HISTORY_IDS_MAX)
+    seq: int | None = Field(None, ge=1, description="No entry behind this position.")
+    at: Moment | None = Field(None, description="Nothing that was recorded later.")
+    after_seq: int = Field(0, ge=0, description="Only entries behind this position.")
+    last_only: bool = Field(False, description="Of each thing only the newest of these entries.")
+    limit: int = Field(200, ge=1, le=HISTORY_MAX)
+
+
+class History(Schema):
+    """Entries of the log."""
+
+    items: tuple[StoredEvent, ...]
+    more: bool
+
+
 class ReplayEvents(Schema):
     """Play entries of the log again, in order: for subscribers, or into scratch tables.
 
@@ -199,6 +223,9 @@ verify = Operation(
 entity_at = Operation(
     "events.entity-at", EntityAt, PastEntity, rest="GET /events/entities/{type}/{id}",
     may="events:read", problems=(NotFound,),
+)  # fmt: skip
+history = Operation(
+    "events.history", ReadHistory, History, internal=True, timeout_s=10,
 )  # fmt: skip
 replay = Operation(
     "events.replay", ReplayEvents, Work, rest="POST /events/replay -> 202", may="events:execute",

@@ -95,7 +95,10 @@ DOMAINS: dict[str, Wiring] = {
         asks_outside=(TOOL_SUBJECTS,),
     ),
     "agents": Wiring(
-        calls=(models.generate, tools.get, tools.search, tools.invoke, principals.act_for),
+        calls=(
+            events.history, models.generate, principals.act_for, tools.get, tools.invoke,
+            tools.search,
+        ),
         hears=(agents.RunFinished,),
     ),
     "goals": Wiring(
@@ -106,8 +109,8 @@ DOMAINS: dict[str, Wiring] = {
     ),
     "workflows": Wiring(
         calls=(
-            agents.assign, agents.start_run, agents.run, agents.cancel_run, events.query,
-            human.ask, human.settle, human.withdraw, human.answer,
+            agents.assign, agents.start_run, agents.run, agents.cancel_run,
+            events.history, events.query, human.ask, human.settle, human.withdraw, human.answer,
             models.generate, principals.act_for, supervision.job, supervision.cancel_job,
             tools.invoke,
         ),

@@ -103,5 +103,5 @@ def call_without_step(steps: Sequence[Step]) -> ToolCall | None:
 
 
 def seed_of(run: Run, name: str) -> int:
-    """A seed that is the same when the same step of the same run is asked again."""
-    return int.from_bytes(f"{run.id}{name}".encode()[-4:], "big") % (2**31)
+    """A seed that is the same when the same step of the same run, or a fork of it, asks again."""
+    return int.from_bytes(f"{run.root_id or run.id}{name}".encode()[-4:], "big") % (2**31)

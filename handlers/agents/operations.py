@@ -1,5 +1,7 @@
 """What agents answer."""
 
+from typing import Any
+
 from bus.context import Context
 from bus.database import Transaction
 from handlers.agents import rules, service, store
@@ -117,9 +119,16 @@ async def terminate(command: TerminateAgent, ctx: Context) -> Agent:
 
 
 async def queue(
-    tx: Transaction, agent_id: str, command: StartRun | AssignWork, ctx: Context
+    tx: Transaction, agent_id: str, command: StartRun | AssignWork, ctx: Context, **forked: Any
 ) -> Run:
     """Give the agent one more run, and a worker the job to do it.
+
+    Args:
+        tx: In which it is recorded.
+        agent_id: The agent.
+        command: What it is asked.
+        ctx: Of whoever asks.
+        forked: What the run has of another one.
 
     Raises:
         NoAgentFree: The agent has no room any more.
@@ -128,6 +137,7 @@ async def queue(
     if not rules.has_room(agent):
         raise NoAgentFree(agent=agent.name, status=agent.status)
     run = rules.new_run(agent, command, ctx.principal, id=ctx.new_id(), at=ctx.now())
+    run = run.model_copy(update=forked)
     await tx.record(AgentMoved(agent=rules.with_run(agent, ctx.now())))
     await tx.record(RunQueued(run=run))
     await tx.enqueue(Work(run_id=run.id))

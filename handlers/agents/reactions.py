@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from bus import faults
+from bus import faults, travel
 from bus.context import Context
 from handlers.agents import conversation, rules, service, store
 from handlers.agents.operations import cancelled, lock_run, release
@@ -28,11 +28,12 @@ from schemas.agents import (
     RunTooLong,
     Step,
     StepFinished,
+    StepKind,
     StepStarted,
     ToolStep,
     Work,
 )
-from schemas.contract import Problem
+from schemas.contract import Json, Problem
 from schemas.identity import principals
 from schemas.identity.keys import KeyRevoked
 from schemas.identity.principals import ActFor
@@ -41,6 +42,7 @@ from schemas.models import Generation, OutputOutsideSchema
 from schemas.principal import Mandate, Principal
 from schemas.problems import IllegalMove, Unauthenticated, VersionConflict
 from schemas.tools import InvokeTool, SearchTools, Tool
+from schemas.travel import Asked
 
 TOOL_TIMEOUT_S = 125.0
 MODEL_TIMEOUT_S = 175.0
@@ -68,9 +70,9 @@ async def work(job: Work, ctx: Context) -> None:
         run = await lock_run(tx, job.run_id)
         if run.status not in ("queued", "running"):
             return
-        run = rules.started(run, ctx.now())
+        run = rules.started(run, agent, ctx.now())
         await tx.record(RunStarted(run=run))
-    await until_cancelled(carry_out(run, agent, ctx), run, ctx)
+    await until_cancelled(carry_out(run, rules.as_begun(agent, run), ctx), run, ctx)
 
 
 async def until_cancelled(doing: Coroutine[Any, Any, None], run: Run, ctx: Context) -> None:
@@ -167,12 +169,12 @@ async def do_prescribed(
     scope = rules.scope_of(run.brief, steps)
     if isinstance(prescribed, ToolStep):
         arguments = rules.resolve(prescribed.arguments, scope)
-        step = await begin(run, steps, "tool", prescribed.name, prescribed.tool, arguments, ctx)
+        step = await begin_tool(run, steps, prescribed.name, prescribed.tool, arguments, ctx)
         await call_tool(run, step, ctx)
         return
     ask = conversation.fill(prescribed.ask, scope)
     question = conversation.question(agent, run, ask, prescribed)
-    step = await begin(run, steps, "model", prescribed.name, question.purpose, {"ask": ask}, ctx)
+    step = await begin_model(run, steps, prescribed.name, question, {"ask": ask}, ctx)
     generation = await ask_model(step, question, ctx)
     await end_model_step(step, generation, generation.value, ctx)
 
@@ -187,14 +189,14 @@ async def do_chosen(
         return False, None
     call = conversation.call_without_step(steps)
     if call is not None:
-        step = await begin(run, steps, "tool", f"tool-{len(steps)}", call.name, call.arguments, ctx)
+        step = await begin_tool(run, steps, f"tool-{len(steps)}", call.name, call.arguments, ctx)
         await call_tool(run, step, ctx)
         return False, None
     last = len(steps) >= agent.limits.steps - 1
     offered = [] if last else await offered_tools(agent, run, ctx)
     question = conversation.next_turn(agent, run, steps, offered)
     given = {rules.OFFERED: [tool.name for tool in offered]}
-    step = await begin(run, steps, "model", f"turn-{len(steps)}", question.purpose, given, ctx)
+    step = await begin_model(run, steps, f"turn-{len(steps)}", question, given, ctx)
     try:
         generation = await ask_model(step, question, ctx)
     except OutputOutsideSchema as refused:
@@ -219,26 +221,37 @@ async def offered_tools(agent: Agent, run: Run, ctx: Context) -> list[Tool]:
     return [hit.tool for hit in (await ctx.call(tools.search, query)).items]
 
 
-async def begin(
-    run: Run, steps: Sequence[Step], kind: Any, name: str, target: str, given: Any, ctx: Context
+async def begin_tool(
+    run: Run, steps: Sequence[Step], name: str, tool: str, arguments: Any, ctx: Context
 ) -> Step:
+    """Record that a tool is about to be called."""
+    asked = travel.asked(tools.invoke.name, {"name": tool, "arguments": arguments})
+    return await begin(run, steps, "tool", name, tool, arguments, asked, ctx)
+
+
+async def begin_model(
+    run: Run, steps: Sequence[Step], name: str, asks: models.GenerateText, given: Json, ctx: Context
+) -> Step:
+    """Record that the model is about to be asked."""
+    asked = travel.question(models.generate, asks)
+    return await begin(run, steps, "model", name, asks.purpose, given, asked, ctx)
+
+
+async def begin(
+    run: Run, steps: Sequence[Step], kind: StepKind, name: str, target: str, given: Json,
+    asked: Asked, ctx: Context,
+) -> Step:  # fmt: skip
     """Record the intent; a step that was begun before is begun again under the same id."""
     again = next((s for s in steps if s.name == name), None)
-    at = ctx.now()
     if again is not None:
-        step = again.model_copy(
-            update={
-                "version": again.version + 1,
-                "attempts": again.attempts + 1,
-                "status": "started",
-            }
-        )
+        once_more = {"version": again.version + 1, "attempts": again.attempts + 1}
+        step = again.model_copy(update=once_more | {"status": "started", "asked": asked})
     else:
         step = Step(
             id=ctx.new_id(), version=1, run_id=run.id, goal_id=run.goal_id, task_id=run.task_id,
             ordinal=len(steps), kind=kind, name=name, target=target, status="started",
             input=given, output=None, error=None, prompt_tokens=0, completion_tokens=0,
-            reference=None, attempts=1, started_at=at, finished_at=None,
+            reference=None, attempts=1, started_at=ctx.now(), finished_at=None, asked=asked,
         )  # fmt: skip
     async with ctx.transaction() as tx:
         await tx.record(StepStarted(step=step))

@@ -193,9 +193,15 @@ def tokens_max(run: Run, agent: Agent) -> int:
     return min(limit for limit in limits if limit is not None)
 
 
-def started(run: Run, at: datetime) -> Run:
-    """The run in the hands of a worker, for the first time or again."""
-    return moved_run(run, "running", started_at=run.started_at or at)
+def started(run: Run, agent: Agent, at: datetime) -> Run:
+    """The run in the hands of a worker, for the first time or again: it keeps how it began."""
+    config = run.config or agent.config
+    return moved_run(run, "running", started_at=run.started_at or at, config=config)
+
+
+def as_begun(agent: Agent, run: Run) -> Agent:
+    """The agent as it works in this run."""
+    return agent.model_copy(update={"config": run.config}) if run.config else agent
 
 
 def ended(
@@ -284,7 +290,7 @@ def next_prescribed(brief: Brief, steps: Sequence[Step]) -> ToolStep | ModelStep
 
 
 def result_of(brief: Brief, steps: Sequence[Step]) -> Any:
-    """The result of prescribed steps: what the brief says, or what the last step gave."""
+    """The result of prescribed steps: what the brief says, or what its last step gave."""
     if brief.result is not None:
         return resolve(brief.result, scope_of(brief, steps))
-    return steps[-1].output if steps else None
+    return next(step.output for step in steps if step.name == brief.steps[-1].name)

@@ -53,6 +53,7 @@ OPEN_RUNS_OF = Statement(
     """
 )
 STEPS = Statement("SELECT * FROM runtime.steps WHERE run_id = $1 ORDER BY ordinal")
+STEP_NAMES = Statement("SELECT id, name FROM runtime.steps WHERE run_id = $1 ORDER BY ordinal")
 LIST_STEPS = Statement(
     """
     SELECT * FROM runtime.steps WHERE run_id = $1 AND ($2::int IS NULL OR ordinal > $2)

@@ -12,8 +12,10 @@ from schemas.events import (
     EntityVerdict,
     EventStatistics,
     GetEvent,
+    History,
     PastEntity,
     QueryEvents,
+    ReadHistory,
     Replayed,
     ReplayEvents,
     Statistics,
@@ -24,6 +26,8 @@ from schemas.events import (
 )
 from schemas.policy import NOTHING
 from schemas.problems import NotFound
+
+HISTORY_BYTES_MAX = 512 * 1024
 
 
 @service.handles(events.query)
@@ -92,6 +96,17 @@ async def entity_at(command: EntityAt, ctx: Context) -> PastEntity:
     if not ctx.reaches(None, event.aggregate_id) or not shown(event, ctx):
         raise NotFound
     return rules.as_it_was(event)
+
+
+@service.handles(events.history)
+async def history(command: ReadHistory, ctx: Context) -> History:
+    """As many entries as a reply has room for; whoever asks has weighed who may see them."""
+    rows = await ctx.database.rows(
+        store.HISTORY, list(command.types), list(command.ids), command.seq, command.at,
+        command.after_seq, command.last_only, HISTORY_BYTES_MAX, command.limit,
+    )  # fmt: skip
+    items = tuple(StoredEvent.model_validate(dict(row), extra="ignore") for row in rows)
+    return History(items=items, more=bool(rows) and rows[0]["wanted"] > len(rows))
 
 
 @service.handles(events.replay)

@@ -39,6 +39,22 @@ ENTITY_AT = Statement(
     ORDER BY aggregate_version DESC LIMIT 1
     """  # noqa: S608 - constants
 )
+HISTORY = Statement(
+    f"""
+    WITH chosen AS (
+        SELECT {COLUMNS}, octet_length(payload::text) AS size,
+               row_number() OVER (PARTITION BY aggregate_id ORDER BY seq DESC) AS age
+        FROM mcp_documents.events
+        WHERE aggregate_type = ANY($1::text[]) AND aggregate_id = ANY($2::uuid[])
+          AND ($3::bigint IS NULL OR seq <= $3) AND ($4::timestamptz IS NULL OR recorded_at <= $4)
+    ), counted AS (
+        SELECT *, sum(size) OVER (ORDER BY seq) AS total, row_number() OVER (ORDER BY seq) AS place,
+               count(*) OVER () AS wanted
+        FROM chosen WHERE seq > $5 AND (NOT $6 OR age = 1)
+    )
+    SELECT * FROM counted WHERE place = 1 OR total <= $7 ORDER BY seq LIMIT $8
+    """  # noqa: S608 - constants
+)
 CHOSEN_BY = """
     seq > $1 AND seq <= $2
     AND ($3::timestamptz IS NULL OR recorded_at >= $3)

@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
+from bus import travel
 from bus.context import Context
 from bus.database import Transaction
 from handlers.workflows import store
@@ -47,6 +48,16 @@ def new_run(
         finished_at=None, deadline=at + timedelta(seconds=within_s) if within_s else None,
         **asked,
     )  # fmt: skip
+
+
+def forked(run: WorkflowRun, at: datetime, within_s: float | None, **other: object) -> WorkflowRun:
+    """A run of the same workflow version that begins now, of no other run a part."""
+    begins: Json = {
+        "version": 1, "status": "running", "result": None, "error": None, "parent_id": None,
+        "parent_path": None, "started_at": at, "finished_at": None,
+        "deadline": at + timedelta(seconds=within_s) if within_s else None,
+    }  # fmt: skip
+    return run.model_copy(update=begins | other)
 
 
 def ended(run: WorkflowRun, status: RunStatus, outcome: Outcome, at: datetime) -> WorkflowRun:
@@ -111,6 +122,8 @@ async def start_inner(begin: Begin, place: Place, outer: WorkflowRun) -> Came:
     """Start a run of another workflow of the owner, or see what came of it."""
     assert isinstance(begin.step, WorkflowStep)
     ctx, run_id = place.ctx, str(uuid5(UUID(outer.id), f"{place.path}!run"))
+    inputs = computed(begin.step.input, begin.known)
+    place.asks(travel.asked("workflows.start", {"name": begin.step.workflow, "inputs": inputs}))
     row = await ctx.database.row(store.RUN, run_id)
     if row is not None:
         inner = WorkflowRun.model_validate(dict(row))
@@ -122,7 +135,7 @@ async def start_inner(begin: Begin, place: Place, outer: WorkflowRun) -> Came:
             raise NotFound(f"You have no workflow {begin.step.workflow}.")
         workflow = Workflow.model_validate(dict(found))
         inner = new_run(
-            workflow, computed(begin.step.input, begin.known), ctx.now(), id=run_id,
+            workflow, inputs, ctx.now(), id=run_id,
             within_s=workflow.document.get("within_s"), parent=outer, path=place.path,
             owner_id=outer.owner_id, mandate=outer.mandate,
         )  # fmt: skip

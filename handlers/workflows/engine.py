@@ -44,6 +44,7 @@ class Record:
     error: Json | None = None
     due_at: datetime | None = None
     finished_at: datetime | None = None
+    taken: bool = False  # over from another run, whose effect is not this one's to take back
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,13 @@ def decide(document: Document, state: State) -> Decision:
     return decision
 
 
+def reached(document: Document, state: State) -> list[Done]:
+    """Steps that are over and that the document comes to; not those behind one that is missing."""
+    walk = Walk(state)
+    walk.steps(document.steps, "", known_at_first(state), {})
+    return walk.done
+
+
 def known_at_first(state: State) -> Json:
     """What paths of the outermost steps begin at."""
     return {"inputs": state.inputs, "run": state.run}
@@ -164,7 +172,7 @@ class Walk:
 
     def __init__(self, state: State) -> None:
         self.state, self.decision = state, Decision()
-        self._done = list[Done]()
+        self.done = list[Done]()
         self._started, self._waiting = 0, list[str]()
 
     def steps(self, steps: Sequence[Step], prefix: str, known: Json, seen: Json) -> Outcome | None:
@@ -226,7 +234,7 @@ class Walk:
         record = self.state.steps.get(path)
         if record is not None and record.status in ("done", "failed"):
             outcome = Outcome(record.output, record.error)
-            self._done.append(Done(path, step, known, outcome))
+            self.done.append(Done(path, step, known, outcome))
             return outcome
         if record is None:
             self._begin(Begin(path, step, 1, known))
@@ -312,7 +320,11 @@ class Walk:
         return any(getattr(done.step, "undo", None) for done in self._succeeded())
 
     def _succeeded(self) -> list[Done]:
-        return [done for done in self._done if done.outcome.error is None]
+        return [
+            done
+            for done in self.done
+            if done.outcome.error is None and not self.state.steps[done.path].taken
+        ]
 
     def take_back(self, outcome: Outcome | None) -> Decision:
         """Undo what is done, the last first, one at a time; what is under way ends before."""
@@ -349,7 +361,7 @@ class Walk:
 
     def _ended_at(self, done: Done) -> tuple[datetime, int]:
         ended = self.state.steps[done.path].finished_at or self.state.at
-        return ended, self._done.index(done)
+        return ended, self.done.index(done)
 
 
 def weightier(first: Outcome | None, second: Outcome) -> Outcome:

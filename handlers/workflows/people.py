@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from bus import travel
 from bus.context import Context
 from handlers.workflows.checking import every
 from handlers.workflows.engine import Begin, BeginUndo
@@ -87,6 +88,8 @@ async def ask(begin: Begin, place: Place, document: Document, run: WorkflowRun) 
             command = command_of(begin, begin.step, place, document.steps, run)
         except Unmappable as unfit:
             raise BadDocument(str(unfit)) from None
+        asks = command.model_dump(include={"question", "answer_schema", "content"})
+        place.asks(travel.asked(human.ask.name, asks))
         task = await inbox.call(human.ask, command)
     return came_of(task, begin, place.ctx)
 

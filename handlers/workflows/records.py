@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID, uuid5
 
 from bus.context import Context
-from handlers.workflows import store
+from handlers.workflows import forking, store
 from handlers.workflows.engine import Begin, BeginUndo, Record, after_failure
 from handlers.workflows.steps import Came
 from schemas.contract import Problem
@@ -34,10 +34,14 @@ def step_id(run_id: str, path: str) -> str:
 async def document_of(run: WorkflowRun, ctx: Context) -> Document:
     """The document that a run has begun with; it was checked when it was stored, and stays."""
     version = (run.workflow_id, run.workflow_version)
-    document = _documents.get(version)
+    known = (run.id, 0) if run.changes else version
+    document = _documents.get(known)
     if document is None:
         row = await ctx.row(store.DOCUMENT, *version)
-        document = _documents[version] = Document.model_validate(row["document"])
+        document = Document.model_validate(row["document"])
+        if run.changes:
+            document = forking.changed(document, run.inputs, run.changes).document
+        _documents[known] = document
         if len(_documents) > DOCUMENTS_MAX:
             del _documents[next(iter(_documents))]
     return document
@@ -48,7 +52,10 @@ def record_of(step: RunStep) -> Record:
     if step.status == "started":
         unknown = OutcomeUnknown(path=step.path).kept()
         return Record("failed", step.attempt, None, unknown, None, step.started_at)
-    return Record(step.status, step.attempt, step.output, step.error, step.due_at, step.finished_at)
+    return Record(
+        step.status, step.attempt, step.output, step.error, step.due_at, step.finished_at,
+        taken=forking.is_taken(step),
+    )  # fmt: skip
 
 
 def retry_of(begin: Begin | BeginUndo) -> Retry | None:
@@ -100,5 +107,6 @@ def next_of(
         run_id=run_id, path=begin.path, kind=kind, status=came.status, attempt=begin.attempt,
         output=came.output, error=came.error, awaits=came.awaits, due_at=came.due_at,
         started_at=before.started_at if before else began,
+        asked=before.asked if before and before.awaits else came.asked,
         finished_at=at if came.status in ("done", "failed") else None,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any, cast
 import orjson
 from pydantic import ValidationError
 
-from bus import named
+from bus import named, travel
 from bus.context import Context
 from bus.named import command_of
 from handlers.workflows.engine import Begin, BeginUndo
@@ -27,6 +27,7 @@ from schemas.principal import Principal
 from schemas.problems import TimedOut, TooLarge, malformed
 from schemas.supervision import GetJob
 from schemas.tools import InvokeTool
+from schemas.travel import Asked
 from schemas.workflows.definitions import BadDocument
 from schemas.workflows.document import (
     AgentStep,
@@ -60,6 +61,7 @@ class Came:
     error: Json | None = None
     awaits: str | None = None
     due_at: datetime | None = None
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Place:
     ctx: Context
     acting: Callable[[], Awaitable[Context]]
     record: RunStep | None = None
+    asks: Callable[[Asked], None] = lambda _: None
 
     @property
     def key(self) -> str:
@@ -113,6 +116,7 @@ async def ask(
     place: Place, operation: Operation[Any, Any], command: Schema, timeout_s: float | None = None
 ) -> Any:
     """What an operation answers to the owner of the run, as JSON."""
+    place.asks(travel.question(operation, command))
     ctx = await place.acting()
     return await named.ask(ctx, operation, command, key=place.key, timeout_s=timeout_s)
 

@@ -40,6 +40,7 @@ RUNS = Statement(
     """
 )
 STEPS = Statement("SELECT * FROM flow.steps WHERE run_id = $1")
+STEP_PATHS = Statement("SELECT id, path FROM flow.steps WHERE run_id = $1 ORDER BY started_at, id")
 STEP = Statement("SELECT * FROM flow.steps WHERE id = $1")
 STEPS_PAGE = Statement(
     """

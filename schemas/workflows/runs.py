@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from schemas import travel
 from schemas.agents import RunFinished as AgentRunFinished
 from schemas.contract import (
     Entity,
@@ -24,6 +25,7 @@ from schemas.contract import (
 from schemas.human import ContentChanged, Sha256, TaskAnswered
 from schemas.principal import Mandate
 from schemas.problems import IllegalMove, NotFound, OutsideSchema
+from schemas.travel import Asked
 
 RunStatus = Literal["running", "paused", "undoing", "succeeded", "failed", "undone", "cancelled"]
 OPEN: tuple[RunStatus, ...] = ("running", "paused", "undoing")
@@ -50,6 +52,9 @@ class WorkflowRun(Entity, table="flow.runs"):
     finished_at: datetime | None
     deadline: datetime | None
     mandate: Mandate | None = Field(None, description="With which rights it was asked for.")
+    forked_from: Id | None = Field(None, description="The run whose first steps it has.")
+    fork_step: str | None = Field(None, description="The first step that it does itself.")
+    changes: Json | None = Field(None, description="What is other than in the workflow.")
 
 
 class RunStep(Entity, table="flow.steps"):
@@ -66,6 +71,8 @@ class RunStep(Entity, table="flow.steps"):
     due_at: datetime | None
     started_at: datetime
     finished_at: datetime | None
+    asked: Asked | None = None
+    taken_from: Id | None = Field(None, description="The step of another run that did it.")
 
 
 class StartWorkflow(Schema):
@@ -201,6 +208,12 @@ class StepFinished(Event, name="workflows.step_finished"):
     step: RunStep
 
 
+class StepTaken(Event, name="workflows.step_taken"):
+    """A run that was forked has a step that it does not do itself."""
+
+    step: RunStep
+
+
 start = Operation(
     "workflows.start", StartWorkflow, WorkflowRun, rest="POST /workflows/{id}/runs -> 202",
     may="workflows:execute", problems=(NotFound, OutsideSchema),
@@ -247,5 +260,9 @@ answer = Operation(
     problems=(NotFound, NothingAsked, IllegalMove, OutsideSchema, ContentChanged),
     emits=(StepFinished, RunTold), idempotent=True,
 )  # fmt: skip
+run_states, run_at, fork_run, compare_runs, rerun = travel.operations(
+    "workflows", "/workflow-runs", WorkflowRun, (RunStarted, StepTaken), (OutsideSchema,)
+)
+
 on_answered = Reaction("workflows-follow-answer", TaskAnswered)
 on_agent_finished = Reaction("workflows-follow-agent", AgentRunFinished)

@@ -18,7 +18,8 @@ from tests.tidy import project
 
 ROOT = Path(__file__).parents[2]
 VOCABULARY = {
-    "render", "contract", "json_schemas", "problems", "principal", "policy", "catalogue", "wiring",
+    "render", "contract", "json_schemas", "problems", "principal", "policy", "catalogue", "travel",
+    "wiring",
 }  # fmt: skip
 OPERATIONS = catalogue.operations()
 

@@ -61,7 +61,7 @@ def run(asker=None, **fields):
     brief = Brief(objective="x", steps=(ToolStep(name="s", tool="calculator.evaluate"),))
     command = AssignWork(**{"brief": brief} | fields)
     asker = asker or Principal(id="ada", kind="user", roles=("developer",))
-    return rules.started(rules.new_run(agent(), command, asker, id=ID, at=AT), AT)
+    return rules.started(rules.new_run(agent(), command, asker, id=ID, at=AT), agent(), AT)
 
 
 def test_a_run_has_its_agents_tools_and_without_any_those_of_its_brief():

@@ -11,7 +11,7 @@ from schemas import catalogue
 from tests.tidy import project
 from tests.tidy.project import ROOT
 
-LOADED_BY_NAME = ("operations", "reactions", "__init__", "__main__")
+LOADED_BY_NAME = ("operations", "reactions", "travel", "__init__", "__main__")
 LINT = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
 
 

@@ -10,14 +10,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from bus import telemetry
 from bus.context import Context
 from bus.database import Transaction
-from handlers.workflows import ending, people, service, store
+from handlers.workflows import ending, service, store
+from handlers.workflows.doing import do
 from handlers.workflows.engine import (
     Begin,
     BeginUndo,
@@ -33,7 +34,6 @@ from handlers.workflows.steps import (
     WORKFLOWS,
     Came,
     Place,
-    carry_out,
     compute_now,
     is_computed,
     safe_to_repeat,
@@ -42,7 +42,7 @@ from schemas.contract import Problem
 from schemas.identity import principals
 from schemas.identity.principals import ActFor
 from schemas.problems import TimedOut, VersionConflict
-from schemas.workflows.document import HumanStep, WorkflowStep
+from schemas.travel import Asked
 from schemas.workflows.runs import (
     OPEN,
     Drive,
@@ -134,7 +134,6 @@ class Driver:
         ctx = self.ctx
         self.run = WorkflowRun.model_validate(await ctx.row(store.RUN, self.run_id))
         self.document = await document_of(self.run, ctx)
-        self.guards = people.guards_of(self.document)
         self.computed.clear()
         rows = await ctx.database.rows(store.STEPS, self.run_id)
         self.steps = {row["path"]: RunStep.model_validate(dict(row)) for row in rows}
@@ -231,14 +230,15 @@ class Driver:
 
     async def _do(self, begin: Begin | BeginUndo) -> Came:
         """Do one step; its failure is what came of it."""
-        place = Place(self.run_id, begin.path, self.ctx, self._acting, self.steps.get(begin.path))
+        asked, record = list[Asked](), self.steps.get(begin.path)
+        place = Place(self.run_id, begin.path, self.ctx, self._acting, record, asked.append)
+        came = await self._outcome(begin, place)
+        return replace(came, asked=asked[0] if asked else None)
+
+    async def _outcome(self, begin: Begin | BeginUndo, place: Place) -> Came:
+        """What comes of a step, good or bad."""
         try:
-            if isinstance(begin, Begin) and isinstance(begin.step, WorkflowStep):
-                return await ending.start_inner(begin, place, self.run)
-            if isinstance(begin, Begin) and isinstance(begin.step, HumanStep):
-                return await people.ask(begin, place, self.document, self.run)
-            people.require_approved(begin, self.guards)
-            return await carry_out(begin, place)
+            return await do(begin, place, self.document, self.run)
         except Problem as problem:
             return failure_of(begin, problem, self.ctx.now())
         except Exception as broken:
