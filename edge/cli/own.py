@@ -169,7 +169,59 @@ def rebuild_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--days", type=int, metavar="N", help="how many days of events (7)")
 
 
+def run_option(parser: argparse.ArgumentParser) -> None:
+    """The run of `portal runs …`."""
+    add_common(parser)
+    parser.add_argument("id", metavar="RUN", help="a run of an agent or of a workflow")
+
+
+def at_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal runs at`."""
+    run_option(parser)
+    parser.add_argument("--seq", type=int, metavar="N", help="as of this position of the log")
+    parser.add_argument("--at", metavar="TIME", help="as of this time, with its zone")
+
+
+def fork_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal runs fork`."""
+    run_option(parser)
+    parser.add_argument(
+        "--from", dest="step", required=True, metavar="STEP", help="the first step to do anew"
+    )
+    changes_option(parser, "--set", "set")
+    parser.add_argument("--key", help="Idempotency-Key; made if absent")
+
+
+def changes_option(parser: argparse._ActionsContainer, name: str, key: str) -> None:
+    """What is to be other than it was."""
+    text = "what is other, such as model=… or inputs.city=…; may be given several times"
+    parser.add_argument(
+        name, dest=key, action="append", default=[], metavar="NAME=VALUE", help=text
+    )
+
+
+def diff_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal runs diff`."""
+    run_option(parser)
+    parser.add_argument("other", metavar="OTHER", help="another run of the same kind")
+
+
+def rerun_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal runs rerun`."""
+    run_option(parser)
+    parser.add_argument(
+        "--offline", action="store_true", help="end where something else is asked; ask nobody"
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--code", action="store_true", help="change nothing: only the code of now is other"
+    )
+    changes_option(what, "--with", "changes")
+    parser.add_argument("--key", help="Idempotency-Key; made if absent")
+
+
 GROUPS = {
+    "runs": "Runs: of agents and of workflows, through time.",
     "prove": "Proofs: provoke a fault and check that nothing was done twice.",
     "certificates": "Certificates: who this installation is, on every port.",
     "database": "Database: what is done to it on this machine.",
@@ -236,6 +288,20 @@ COMMANDS = (
     Own(
         ("documents", "content"), "Read the bytes of a document.",
         "edge.cli.documents:content", content_options,
+    ),
+    Own(
+        ("runs", "states"), "List every state of a run and of its steps.",
+        "edge.cli.runs:states", run_option,
+    ),
+    Own(("runs", "at"), "Show a run with its steps as they were.", "edge.cli.runs:at", at_options),
+    Own(
+        ("runs", "fork"), "Go on from a step in another run, beside the first.",
+        "edge.cli.runs:fork", fork_options,
+    ),
+    Own(("runs", "diff"), "Compare two runs, step by step.", "edge.cli.runs:diff", diff_options),
+    Own(
+        ("runs", "rerun"), "Do a finished run again from its recorded answers.",
+        "edge.cli.runs:rerun", rerun_options,
     ),
     Own(("events", "tail"), "Show events as they happen.", "edge.cli.events:tail", tail_options),
     Own(("events", "show"), "Show one event.", "edge.cli.events:show", show_options),

@@ -4,10 +4,11 @@ from typing import Any
 
 from bus import travel
 from bus.context import Context
+from bus.fitting import require_fit
 from handlers.workflows import ending, forking, offline, service, store
-from handlers.workflows.operations.runs import load_run, require_fit
-from handlers.workflows.reactions.driving import WORKFLOWS
+from handlers.workflows.operations.runs import load_run
 from handlers.workflows.records import document_of, step_id
+from handlers.workflows.steps import WORKFLOWS
 from schemas import events
 from schemas.contract import Json, Page
 from schemas.events import HISTORY_MAX, History, ReadHistory
