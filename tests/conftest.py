@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import nats
 import pytest
 from alembic import command
@@ -38,8 +39,11 @@ MEMORY = Path("/dev/shm")
 ROOM_BYTES = 8 * 1024**3
 RUNTIME_PASSWORD = "of-this-session"  # pragma: allowlist secret
 USUAL_TIMEOUT_S = 120
-FLOODS = {"security", "faults", "e2e"}
-"""Folders whose tests repeat what others count, thousands of times or in other processes."""
+FLOODS = {
+    "test_api_fuzz", "test_canaries", "test_http_attacks", "test_injection", "test_mass_assignment",
+    "test_matrix", "test_matrix_things", "test_whole_bus",
+}  # fmt: skip
+"""Files whose tests repeat thousands of times what others count."""
 USUAL_COST = hashing._hasher
 hashing._hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 
@@ -63,6 +67,10 @@ def work_in_memory() -> None:
 
 
 work_in_memory()
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 telemetry.set_up(Settings(log_level="error"), "test")
 
 
@@ -72,7 +80,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = {item.path for item in items if takes_long(item)}
     items.sort(key=lambda item: item.path not in long)
     for item in items:
-        if FLOODS.intersection(item.path.parts):
+        if item.path.stem in FLOODS:
             item.add_marker(pytest.mark.no_cover)
 
 
