@@ -1,7 +1,7 @@
 """Options of a command, derived from the fields of its operation's request, and back again.
 
     path parameter              a positional argument
-    first field, if it is text  positional too (`registry search WORDS`, `goals submit TEXT`)
+    first one needed, if text   positional too (`registry search WORDS`, `goals submit TEXT`)
     nested model                JSON as a whole, or dotted: `--config.model x`
     several values              the option, several times
     secret                      `--password-file FILE`, or asked for: never a word of the command
@@ -140,9 +140,10 @@ def path_parameters(operation: Operation[Any, Any]) -> tuple[str, ...]:
 
 
 def main_slot(operation: Operation[Any, Any], slots: list[Slot]) -> Slot | None:
-    """The field that needs no option name: the first one, if it is what the command is about."""
-    first = next((s for s in slots if s.key not in path_parameters(operation)), None)
-    if first is None or not first.required or operation.upload:
+    """The field that needs no option name: the first needed, if the command is about it."""
+    given = (s for s in slots if s.required and s.key not in path_parameters(operation))
+    first = next(given, None)
+    if first is None or operation.upload:
         return None
     plain_many = first.many and first.kind in PLAIN
     return first if plain_many or first.key in MAIN_TEXTS else None

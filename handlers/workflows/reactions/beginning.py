@@ -1,7 +1,8 @@
-"""How a run begins: at once, in the process that was asked.
+"""How a run gets its driver.
 
-What needs nobody is done in the transaction that starts the run, the rest once that is committed.
-No job is needed: a run whose process dies is found by its lease (`holding.py`).
+A new run has the process that was asked: what needs nobody is done in the transaction that starts
+the run, the rest once that is committed. Later whoever has something for a run enqueues a `Drive`;
+so does the one who finds that a run's process died, by its lease (`holding.py`).
 """
 
 import asyncio
@@ -35,6 +36,19 @@ async def begin(run: WorkflowRun, tx: Transaction, ctx: Context) -> WorkflowRun:
     await tx.execute(store.CLAIM, run.id, own.job_id, holding.LEASE_S)
     tx.then(lambda: take(driver))
     return run
+
+
+@service.works(Drive)
+async def drive(job: Drive, ctx: Context) -> None:
+    """Carry a run on until it ends or waits, unless another job does."""
+    assert ctx.job_id is not None
+    ctx.part_of(job.run_id)
+    claim = await ctx.database.row(store.CLAIM, job.run_id, ctx.job_id, holding.LEASE_S)
+    if claim is None or str(claim["holder"]) != ctx.job_id:
+        return
+    driver = Driver(job.run_id, ctx, claim["wakes"])
+    await driver.load()
+    await carry_on(driver)
 
 
 def take(driver: Driver) -> None:

@@ -8,7 +8,6 @@ cannot write: the version of each step and of the run is the fence.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,7 +16,7 @@ from typing import Any
 from bus import telemetry
 from bus.context import Context
 from bus.database import Transaction
-from handlers.workflows import ending, service, store
+from handlers.workflows import ending, store
 from handlers.workflows.doing import do
 from handlers.workflows.engine import (
     Begin,
@@ -28,10 +27,10 @@ from handlers.workflows.engine import (
     State,
     decide,
 )
+from handlers.workflows.owner import Owner
 from handlers.workflows.reactions import holding, waking
 from handlers.workflows.records import document_of, event_of, failure_of, next_of, record_of
 from handlers.workflows.steps import (
-    WORKFLOWS,
     Came,
     Place,
     compute_now,
@@ -39,13 +38,10 @@ from handlers.workflows.steps import (
     safe_to_repeat,
 )
 from schemas.contract import Problem
-from schemas.identity import principals
-from schemas.identity.principals import ActFor
 from schemas.problems import TimedOut, VersionConflict
 from schemas.travel import Asked
 from schemas.workflows.runs import (
     OPEN,
-    Drive,
     RunMoved,
     RunStep,
     StepFinished,
@@ -54,7 +50,6 @@ from schemas.workflows.runs import (
 )
 
 STAY_S = 1.0
-OWNER_S = 5.0
 COMPUTED_MAX = 64
 TRIES = 5
 
@@ -66,19 +61,6 @@ class Doing:
     begin: Begin | BeginUndo
     task: "asyncio.Task[Came]"
     started_at: datetime
-
-
-@service.works(Drive)
-async def drive(job: Drive, ctx: Context) -> None:
-    """Carry a run on until it ends or waits, unless another job does."""
-    assert ctx.job_id is not None
-    ctx.part_of(job.run_id)
-    claim = await ctx.database.row(store.CLAIM, job.run_id, ctx.job_id, holding.LEASE_S)
-    if claim is None or str(claim["holder"]) != ctx.job_id:
-        return
-    driver = Driver(job.run_id, ctx, claim["wakes"])
-    await driver.load()
-    await carry_on(driver)
 
 
 async def carry_on(driver: "Driver") -> None:
@@ -97,7 +79,7 @@ class Driver:
         self.steps: dict[str, RunStep] = {}
         self.doing: dict[str, Doing] = {}
         self.computed: dict[str, RunStep] = {}
-        self._owner: tuple[float, Context] | None = None
+        self._owner = Owner(ctx)
 
     def tell(self) -> None:
         """Somebody has recorded something about the run."""
@@ -405,15 +387,4 @@ class Driver:
         self.doing.clear()
 
     async def _acting(self) -> Context:
-        """What the owner of the run may now, or a few seconds ago.
-
-        Raises:
-            Unauthenticated: Nothing any more.
-        """
-        asked_at, owner = self._owner or (0.0, self.ctx)
-        if time.monotonic() - asked_at > OWNER_S:
-            question = ActFor(owner_id=self.run.owner_id, mandate=self.run.mandate)
-            known = await self.ctx.as_principal(WORKFLOWS).call(principals.act_for, question)
-            owner = self.ctx.as_principal(known)
-            self._owner = (time.monotonic(), owner)
-        return owner
+        return await self._owner.acting(self.run)
