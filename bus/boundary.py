@@ -17,7 +17,7 @@ from typing import Any
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from bus import audit, envelope, faults, recording, spans, subjects, telemetry
+from bus import audit, envelope, faults, recording, spans, stopping, subjects, telemetry
 from bus.client import refusal
 from bus.context import Boundary, Context, Platform
 from bus.credentials import Verifier
@@ -126,7 +126,8 @@ class Endpoint:
         started = time.perf_counter()
         trace_parent = telemetry.child_of(message.headers)
         try:
-            body, headers = await self._reply(message, trace_parent)
+            with stopping.stoppable(message.headers or {}):
+                body, headers = await self._reply(message, trace_parent)
             self._ok.inc()
         except Problem as problem:
             telemetry.requests_total.labels(self.operation.name, problem.code).inc()

@@ -58,6 +58,7 @@ class Ask:
         deadline_ms: Unix milliseconds; None gives the operation's own timeout.
         key: Idempotency key.
         stream_id: Where the tokens of a stream operation shall go.
+        call_id: What to say to stop it (`stopping.py`).
     """
 
     principal: str
@@ -65,6 +66,7 @@ class Ask:
     deadline_ms: int | None = None
     key: str | None = None
     stream_id: str | None = None
+    call_id: str | None = None
 
 
 def for_itself(principal: Principal, signer: Signer, clock: Clock, key: str | None = None) -> Ask:
@@ -161,6 +163,8 @@ def headers_of(ask: Ask, deadline_ms: int) -> dict[str, str]:
         headers[envelope.IDEMPOTENCY_KEY] = ask.key
     if ask.stream_id is not None:
         headers[envelope.STREAM_ID] = ask.stream_id
+    if ask.call_id is not None:
+        headers[envelope.CALL] = ask.call_id
     return headers
 
 

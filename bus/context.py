@@ -4,6 +4,7 @@ One object a request, job or reaction. `transaction()` opens the one transaction
 or reaction; in a job it may be used again and again, each block committing at its end.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
-from bus import faults, pages
+from bus import faults, pages, stopping
 from bus.audit import Auditor
 from bus.client import Ask, Client
 from bus.clock import Clock
@@ -224,12 +225,21 @@ class Context:
         stream_id: str | None = None,
         timeout_s: float | None = None,
     ) -> R:
-        """Ask another domain, on behalf of the same principal and never past the deadline."""
+        """Ask another domain, on behalf of the same principal and never past the deadline.
+
+        Cancelled for good (`stopping.py`), it stops what it has asked for.
+        """
         behalf = acting(self.principal)
         limit_ms = self.platform.clock.unix_ms() + int((timeout_s or operation.timeout_s) * 1000)
         deadline_ms = min(limit_ms, self.deadline_ms or limit_ms)
-        ask = Ask(self.platform.signer.sign(behalf), self.origin, deadline_ms, key, stream_id)
-        return await self.platform.client.ask(operation, command, ask)
+        signed, call_id = self.platform.signer.sign(behalf), stopping.new_call(operation)
+        ask = Ask(signed, self.origin, deadline_ms, key, stream_id, call_id)
+        try:
+            return await self.platform.client.ask(operation, command, ask)
+        except asyncio.CancelledError as cancelled:
+            if call_id is not None and stopping.is_for_good(cancelled):
+                await stopping.tell(self.platform.connection, operation, call_id)
+            raise
 
     def as_principal(self, principal: Principal) -> "Context":
         """The same work on behalf of somebody else: how a job or reaction acts for an owner."""

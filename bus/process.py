@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bus import faults, letters, lifecycle, passwords, reconciler, telemetry, tls
+from bus import faults, letters, lifecycle, passwords, reconciler, stopping, telemetry, tls
 from bus.audit import Auditor
 from bus.background import end, forever
 from bus.broker import BusBroker
@@ -82,6 +82,7 @@ async def answering(
         attach(service, broker, platform, verifier)
     await start_all(services, platform)
     await broker.start()
+    await stopping.listen(broker.nats, {service.name for service in services})
     following = await rights.follow()
     auditor.start()
     settings.tell_reads(auditor.secret)

@@ -50,6 +50,11 @@ def live(domain: str, stream_id: str) -> str:
     return f"live.{token(domain)}.{token(stream_id)}"
 
 
+def stop(domain: str) -> str:
+    """Where a domain hears which of its calls nobody wants any more."""
+    return f"stop.{token(domain)}"
+
+
 def replay(job_id: str, event_name: str) -> str:
     """Where a replay sends the events of one type: `replay.<job id>.<domain>.<past>`."""
     return f"{REPLAY}.{token(job_id)}.{plain(event_name)}"

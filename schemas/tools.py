@@ -179,6 +179,10 @@ class ToolBrokeItsSchema(Problem, code="ERR_512", status=502):
     """The tool's answer does not fit its own output schema, or is too large."""
 
 
+class ToolStopped(Problem, code="ERR_514", status=409):
+    """Whoever called the tool was stopped, and the call with him; what it has done stays."""
+
+
 class NeedsAttention(Problem, code="ERR_513", status=409):
     """A call was cut off with its outcome unknown, and calling again might do it twice."""
 
@@ -238,7 +242,7 @@ invoke = Operation(
     "tools.invoke", InvokeTool, ToolInvocation, rest="POST /tools/{name}/invoke",
     may="tools:execute", idempotent=True, commits_itself=True, timeout_s=130, workers=16,
     problems=(ToolUnknown, OutsideSchema, ToolFailed, ToolTimedOut, ToolBrokeItsSchema,
-              NeedsAttention, TimedOut, Unavailable),
+              ToolStopped, NeedsAttention, TimedOut, Unavailable),
     emits=(InvocationRequested, InvocationSucceeded, InvocationFailed), runs="directly",
 )  # fmt: skip
 invocations = Operation(

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from bus import stopping, subjects
 from bus.live import STREAM as LIVE
 from bus.subjects import INBOX, OUTSIDE, REPLAY
 from bus.topology import UPLOADS, Consumer, consumers
@@ -143,8 +144,18 @@ def domain_role(domain: str) -> Role:
         domain,
         f"A process that runs only the domain {domain}.",
         publish=[*answers(domain), *own_work(domain), *outgoing(domain), *delivery()],
-        subscribe=[f"req.{domain}.> {domain}", *roll_call(domain), *incoming(domain)],
+        subscribe=[
+            f"req.{domain}.> {domain}",
+            *stops(domain),
+            *roll_call(domain),
+            *incoming(domain),
+        ],
     )
+
+
+def stops(*domains: str) -> list[str]:
+    """Where these hear which of their calls nobody wants any more."""
+    return [subjects.stop(domain) for domain in domains if domain in stopping.can_stop()]
 
 
 def answers(domain: str) -> list[str]:
@@ -183,6 +194,7 @@ def outgoing(domain: str) -> list[str]:
     ]
     return [
         *(operation.subject for operation in (*wired.asks, *wiring.EVERY_PROCESS.calls)),
+        *stops(*{operation.domain for operation in wired.asks}),
         *wired.asks_outside,
         *(uploads if wired.reads_uploads else ()),
         *(replaying() if wired.replays else ()),

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from bus import faults, travel
+from bus import faults, stopping, travel
 from bus.context import Context
 from handlers.agents import conversation, rules, service, store
 from handlers.agents.operations import cancelled, lock_run, release
@@ -90,7 +90,7 @@ async def until_cancelled(doing: Coroutine[Any, Any, None], run: Run, ctx: Conte
         if task.done():
             task.result()
     finally:
-        task.cancel()
+        task.cancel(stopping.FOR_GOOD if ended.is_set() else None)
         waiting.cancel()
         await subscription.unsubscribe()
 

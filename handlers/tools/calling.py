@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from bus import faults, json_schemas
+from bus import faults, json_schemas, stopping
 from bus.context import Context
 from handlers.tools import remote, rules, store
 from handlers.tools.builtin import BUILTINS, Call
@@ -42,6 +42,7 @@ from schemas.tools import (
     ToolBrokeItsSchema,
     ToolFailed,
     ToolInvocation,
+    ToolStopped,
     ToolTimedOut,
     ToolUnknown,
 )
@@ -194,6 +195,12 @@ async def carry_out(
         check_result(tool, result)
     except DependencyDown:
         raise  # whether it ran is not known: the call stays open until its time is over
+    except asyncio.CancelledError as cancelled:
+        if stopping.is_for_good(cancelled):
+            problem = ToolStopped(tool=tool.name)
+            failed = rules.failed(invocation, problem, ctx.now())
+            await record(InvocationFailed(invocation=failed), ctx)
+        raise
     except Problem as failure:
         problem = as_own(failure)
         failed = rules.failed(invocation, problem, ctx.now())

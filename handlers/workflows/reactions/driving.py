@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from bus import telemetry
+from bus import stopping, telemetry
 from bus.context import Context
 from bus.database import Transaction
 from handlers.workflows import ending, store
@@ -138,7 +138,7 @@ class Driver:
 
     async def _leave(self) -> bool:
         """Somebody has ended the run: stop what it does and waits for."""
-        await self._stop()
+        await self._stop(stopping.FOR_GOOD)
         await self._abandon(self._waiting())
         await self.ctx.database.execute(store.FORGET, self.run_id, self.ctx.job_id)
         return True
@@ -152,7 +152,7 @@ class Driver:
 
     async def _end(self, decision: Decision) -> bool:
         """Record the end of the run; of one that takes too long, after what it does."""
-        await self._stop()
+        await self._stop(stopping.FOR_GOOD)
         if self._waiting():
             await self._abandon(self._waiting())
             return False
@@ -379,10 +379,10 @@ class Driver:
                 await ending.abandon(steps, self._acting, self.ctx)
             await self.load()
 
-    async def _stop(self) -> None:
+    async def _stop(self, why: str | None = None) -> None:
         tasks = [doing.task for doing in self.doing.values()]
         for task in tasks:
-            task.cancel()
+            task.cancel(why)
         await asyncio.gather(*tasks, return_exceptions=True)
         self.doing.clear()
 

@@ -1,0 +1,87 @@
+"""Work whose answer nobody wants any more is stopped where it is done.
+
+    asker cancelled for good -> stop.<domain>, id of the call -> answering task cancelled
+
+A run that was cancelled wants nothing any more. A process that drains does: another one will ask
+again under the same key, and finds the answer. So only who says so stops what was asked. The id is
+random; nobody but who asked and who answers knows it.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from uuid import uuid4
+
+from nats.aio.client import Client as Connection
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from bus import envelope, subjects
+from schemas import catalogue
+from schemas.contract import Operation
+
+FOR_GOOD = "for good"
+EARLY_MAX = 1024
+
+_running: dict[str, asyncio.Task[Any]] = {}
+_early: dict[str, None] = {}
+
+
+def new_call(operation: Operation[Any, Any]) -> str | None:
+    """The id under which a call can be stopped, if it may take long enough for that."""
+    return uuid4().hex if operation.stoppable else None
+
+
+def is_for_good(cancelled: asyncio.CancelledError) -> bool:
+    """Whether what was cancelled is not wanted any more, by anybody."""
+    return cancelled.args == (FOR_GOOD,)
+
+
+async def tell(connection: Connection, operation: Operation[Any, Any], call_id: str) -> None:
+    """Stop a call; who is away does not hear it, and ends at the call's deadline."""
+    with suppress(NatsError):
+        await connection.publish(subjects.stop(operation.domain), call_id.encode())
+
+
+@contextmanager
+def stoppable(headers: envelope.Headers) -> Iterator[None]:
+    """While the block runs, whoever asked for it may cancel this task.
+
+    Raises:
+        CancelledError: He already has.
+    """
+    call_id, task = headers.get(envelope.CALL), asyncio.current_task()
+    if call_id is None or task is None:
+        yield
+        return
+    if call_id in _early:
+        raise asyncio.CancelledError(FOR_GOOD)
+    _running[call_id] = task
+    try:
+        yield
+    finally:
+        del _running[call_id]
+
+
+async def heard(message: Msg) -> None:
+    """Stop a call, or one that waits for its turn and has not begun."""
+    call_id = message.data.decode(errors="replace")
+    task = _running.get(call_id)
+    if task is not None:
+        task.cancel(FOR_GOOD)
+        return
+    _early[call_id] = None
+    if len(_early) > EARLY_MAX:
+        del _early[next(iter(_early))]
+
+
+async def listen(connection: Connection, domains: set[str]) -> None:
+    """Hear what is to be stopped in these domains."""
+    for domain in sorted(domains & can_stop()):
+        await connection.subscribe(subjects.stop(domain), cb=heard)
+
+
+def can_stop() -> set[str]:
+    """Domains that have an operation which can be stopped."""
+    return {operation.domain for operation in catalogue.operations() if operation.stoppable}
