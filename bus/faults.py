@@ -20,6 +20,7 @@ POINTS = (
     "tool-claimed",
     "tool-ran",
 )
+POINTS_OF_EDGE = ("before-asking", "after-answer-before-response")
 _armed: set[str] = set()
 
 
@@ -29,8 +30,9 @@ def arm(point: str | None) -> None:
     Raises:
         ValueError: There is no such point.
     """
-    if point is not None and point not in POINTS:
-        raise ValueError(f"no fault point {point!r}; there are {', '.join(POINTS)}")
+    known = (*POINTS, *POINTS_OF_EDGE)
+    if point is not None and point not in known:
+        raise ValueError(f"no fault point {point!r}; there are {', '.join(known)}")
     _armed.clear()
     if point is not None:
         _armed.add(point)

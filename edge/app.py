@@ -20,7 +20,7 @@ from nats.aio.client import Client as Connection
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bus import lifecycle, telemetry, tls
+from bus import faults, lifecycle, telemetry, tls
 from bus.audit import Auditor
 from bus.background import end, forever
 from bus.client import Client
@@ -287,6 +287,7 @@ async def run(settings: Settings, started: Callable[[str], None]) -> None:
     """Be an edge process until told to stop; `started` is told the address."""
     telemetry.set_up(settings, "edge")
     tls.check(settings, "edge", settings.edge_host)
+    faults.arm(settings.fault)
     stop, health = lifecycle.stop_signal(), Health("edge")
     private = await lifecycle.serve_health(health, Clock(), settings)
     running = await start(settings, health)

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from bus import faults
 from bus.client import Answer
 from bus.clock import Clock
 from bus.lifecycle import Health
@@ -159,7 +160,10 @@ class OperationDoor:
     async def answer(self, call: Call) -> None:
         """Read, ask, pass the answer on."""
         command = await self.read(call)
-        await self.pass_on(call, await self.ask(call, command))
+        faults.point("before-asking")
+        answer = await self.ask(call, command)
+        faults.point("after-answer-before-response")
+        await self.pass_on(call, answer)
 
     async def read(self, call: Call) -> bytes:
         """The command of a JSON request."""

@@ -10,6 +10,7 @@ import json
 import shutil
 import signal
 import sysconfig
+from dataclasses import dataclass
 from pathlib import Path
 
 from bus.certificate_folder import TRUST
@@ -22,7 +23,7 @@ from deploy.nats import keys
 from deploy.nats.server import configuration as configuration_of
 
 CONFIGURATION = """\
-server_name: portal
+server_name: {name}
 host: "{host}"
 port: {port}
 {http}: "{host}:{monitor}"
@@ -48,17 +49,42 @@ tls {{
   ]
 }}
 """
+CLUSTER = """\
+cluster {{
+  name: portal
+  host: "{host}"
+  port: {port}
+  authorization {{
+    user: route
+    password: "{password}"
+    timeout: 2
+  }}
+  routes: {routes}
+}}
+"""
 DURABLE = "  sync_interval: always"
 
 
+@dataclass(frozen=True)
+class Member:
+    """One of several servers that are one bus; `routes` are the ports on which they meet."""
+
+    name: str
+    port: int
+    routes: tuple[int, ...]
+
+
 def spec(
-    folder: DataFolder, port: int, monitor: int, *, durable: bool, tls: Secured | None = None
-) -> Spec:
-    """The server of this data folder."""
-    home = folder.of("nats")
+    folder: DataFolder, port: int, monitor: int, *, durable: bool, tls: Secured | None = None,
+    member: Member | None = None,
+) -> Spec:  # fmt: skip
+    """The server of this data folder, or one of several."""
+    process = member.name if member else "nats"
+    home = folder.of(process)
     configuration = home / "nats.conf"
     keys.ensure(folder.nats_seeds)
     server = CONFIGURATION.format(
+        name=member.name if member else "portal",
         host=LOOPBACK,
         port=port,
         monitor=monitor,
@@ -66,18 +92,28 @@ def spec(
         store=json.dumps(str(home)),
         sync=DURABLE if durable else "",
     )
+    if member:
+        server += meeting(member, folder.password("nats-routes"))
     if tls:
         server += mutual_tls(tls.file("nats"), tls.file(TRUST))
     text = configuration_of(server, keys.variables(folder.nats_seeds))
     write_private(configuration, text)
     return Spec(
-        name="nats",
+        name=process,
         role="nats",
         command=(binary(), "-c", str(configuration)),
         address=f"{LOOPBACK}:{port}",
         ready=probes.http(monitor, "/healthz", b"ok", trust=tls.trust if tls else None),
         orphan_signal=signal.SIGTERM,
         watched=(tls.file("nats"), tls.file(TRUST)) if tls else (),
+    )
+
+
+def meeting(member: Member, password: str) -> str:
+    """The block by which the servers of one bus find each other."""
+    routes = [f"nats://route:{password}@{LOOPBACK}:{port}" for port in member.routes]
+    return CLUSTER.format(
+        host=LOOPBACK, port=member.port, password=password, routes=json.dumps(routes)
     )
 
 

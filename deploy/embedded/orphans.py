@@ -87,7 +87,7 @@ def remembered(folder: Path) -> dict[str, Running | None]:
 
 async def end(name: str, orphan: Running) -> None:
     """Ask it to stop, as the supervisor would have; then insist."""
-    orphan.send(signal.SIGINT if name == "postgres" else signal.SIGTERM)
+    orphan.send(signal.SIGINT if name.startswith("postgres") else signal.SIGTERM)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(END_S_MAX):
             await gone(orphan)

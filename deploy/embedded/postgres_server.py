@@ -91,10 +91,12 @@ class Postgres:
     """One data folder's database server."""
 
     def __init__(
-        self, folder: DataFolder, port: int, *, durable: bool, tls: Secured | None = None
-    ) -> None:
+        self, folder: DataFolder, port: int, *, durable: bool, tls: Secured | None = None,
+        name: str = "postgres",
+    ) -> None:  # fmt: skip
         self._folder = folder
-        self._home = folder.of("postgres")
+        self._name = name
+        self._home = folder.of(name)
         self._data = self._home / "data"
         self._port = port
         self._durable = durable
@@ -120,7 +122,7 @@ class Postgres:
         settings = SETTINGS | own | ({} if self._durable else FORGETFUL)
         options = (f"--{name}={value}" for name, value in settings.items())
         return Spec(
-            name="postgres",
+            name=self._name,
             role="postgres",
             command=(*self._program("postgres"), "-D", str(self._data), *options),
             address=f"{LOOPBACK}:{self._port}",
@@ -168,7 +170,7 @@ class Postgres:
             self._hand_over()
         sync = () if self._durable else ("--no-sync",)
         command = (*self._program("initdb"), *INITDB, f"--pwfile={password}", *sync, str(part))
-        log = self._folder.log("postgres")
+        log = self._folder.log(self._name)
         try:
             status = await run_to_end(
                 command, log, environment={}, timeout_s=INITDB_S_MAX,
@@ -177,7 +179,7 @@ class Postgres:
         finally:
             password.unlink()
         if status != 0:
-            raise refusal.not_started("postgres", "; ".join(tail(log, 3)), log)
+            raise refusal.not_started(self._name, "; ".join(tail(log, 3)), log)
         part.rename(self._data)
 
     def _hand_over(self) -> None:

@@ -114,6 +114,18 @@ def crash_options(parser: argparse.ArgumentParser) -> None:
     timeout_option(parser, GOAL_TIMEOUT_S)
 
 
+def faults_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal faults smoke`."""
+    add_common(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="draw as before; made if absent")
+
+
+def fault_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal faults run`."""
+    faults_options(parser)
+    parser.add_argument("names", nargs="+", metavar="NAME", help="see `portal faults list`")
+
+
 def retire_option(parser: argparse.ArgumentParser) -> None:
     """Options of `portal vault rotate-master-key`."""
     add_common(parser)
@@ -223,6 +235,7 @@ def rerun_options(parser: argparse.ArgumentParser) -> None:
 GROUPS = {
     "runs": "Runs: of agents and of workflows, through time.",
     "prove": "Proofs: provoke a fault and check that nothing was done twice.",
+    "faults": "Faults: provoke them on a cluster of their own and count what was lost or doubled.",
     "certificates": "Certificates: who this installation is, on every port.",
     "database": "Database: what is done to it on this machine.",
 }
@@ -276,6 +289,18 @@ COMMANDS = (
         ("prove", "crash"),
         "Kill a worker in the middle of a step and check that nothing is done twice.",
         "edge.cli.crash:run", crash_options,
+    ),
+    Own(
+        ("faults", "list"), "Show every fault that can be provoked.",
+        "edge.cli.faults:show_all", asks=False,
+    ),
+    Own(
+        ("faults", "run"), "Provoke some faults, one after the other, and judge.",
+        "edge.cli.faults:run", fault_options, asks=False,
+    ),
+    Own(
+        ("faults", "smoke"), "Provoke the main faults and judge; takes some minutes.",
+        "edge.cli.faults:smoke", faults_options, asks=False,
     ),
     Own(
         ("goals", "run"), "Submit a goal with its files and watch it until it ends.",

@@ -1,0 +1,140 @@
+"""One fault from beginning to verdict, and many of them on one rig.
+
+    look ─► clients ─► fault ─► clients end ─► rest ─► read everything ─► rules ─► verdict
+
+The seed decides what is drawn: which server, which agent, which step next. The machine decides
+the rest, so a seed repeats the fault and the load, not every interleaving; the simulator does that.
+"""
+
+import asyncio
+import random
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from deploy.embedded.folder import PROJECT
+from deploy.faults import checker, history
+from deploy.faults.audit import Watch
+from deploy.faults.catalogue import Fault, NotProvoked, World
+from deploy.faults.checker import Violation
+from deploy.faults.rig import Rig, running
+from deploy.faults.workload import GaveUp, Load, outside
+
+WARM = 30
+COUNTED = ("lost", "doubled", "ghosts", "open runs")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a fault showed."""
+
+    fault: str
+    at: str
+    seed: int
+    commit: str
+    operations: int = 0
+    seconds: float = 0.0
+    converged_s: float = 0.0
+    timed_out: int = 0
+    violations: tuple[Violation, ...] = ()
+    skipped: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every rule held, or it was not shown here."""
+        return not self.violations
+
+    def count(self, rule: str) -> int:
+        """How many violations of one rule."""
+        return sum(violation.rule == rule for violation in self.violations)
+
+    def row(self) -> dict[str, Any]:
+        """As JSON."""
+        counts = {rule.replace(" ", "_"): self.count(rule) for rule in COUNTED}
+        return {
+            "fault": self.fault, "at": self.at, "seed": self.seed, "commit": self.commit,
+            "operations": self.operations, "seconds": round(self.seconds, 1), **counts,
+            "timed_out": self.timed_out,
+            "converged_s": round(self.converged_s, 1), "skipped": self.skipped,
+            "violations": [f"{one.rule}: {one.text}" for one in self.violations],
+            "verdict": "skipped" if self.skipped else "held" if self.ok else "violated",
+        }  # fmt: skip
+
+
+def code() -> str:
+    """Which code this is, with a plus sign if it was changed since."""
+    asked = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+    except OSError:
+        return "unknown"
+    return answer.stdout.strip() or "unknown"
+
+
+@dataclass
+class Proof:
+    """Faults one after the other on one rig."""
+
+    rig: Rig
+    seed: int
+    commit: str = field(default_factory=code)
+    _count: Counter[str] = field(default_factory=Counter)
+
+    async def of(self, fault: Fault) -> Verdict:
+        """Provoke one fault under load and judge."""
+        missing = fault.missing()
+        if missing is not None:
+            return Verdict(fault.name, fault.at, self.seed, self.commit, skipped=missing)
+        self._count[fault.name] += 1
+        began = time.monotonic()
+        mark = f"{fault.name}-{self._count[fault.name]}"
+        watch = await Watch.begin(self.rig)
+        load = Load(self.rig, mark, self.rig.folder.root / f"{mark}.history", self.seed)
+        world = World(self.rig, load, random.Random(self.seed))  # noqa: S311
+        trouble: list[Violation] = []
+        async with outside(self.rig) as effects:
+            try:
+                await load.begin()
+                await load.more(WARM)
+                await fault.provoke(world)
+                await load.more(WARM)
+            except (GaveUp, NotProvoked, TimeoutError) as failed:
+                trouble.append(Violation(type(failed).__name__, str(failed)))
+            finally:
+                trouble += await finish(load)
+            converged_s = await watch.rest(load)
+            called = history.operations(history.read(load.file))
+            final = await watch.final(load, effects, called, converged_s)
+        late = sum(run.status == "timed out" for run in final.runs)
+        found = await asyncio.to_thread(checker.violations, called, final)
+        return Verdict(
+            fault.name, fault.at, self.seed, self.commit, len(called),
+            time.monotonic() - began, converged_s, late, (*trouble, *found),
+        )  # fmt: skip
+
+
+async def finish(load: Load) -> list[Violation]:
+    """Let the clients finish; one that nobody answered any more is a violation."""
+    try:
+        await load.end()
+    except GaveUp as failed:
+        return [Violation("not answered", str(failed))]
+    return []
+
+
+async def prove(
+    faults: Sequence[Fault], seed: int, say: Callable[[str], Any], tell: Callable[[Verdict], Any]
+) -> list[Verdict]:
+    """All of these on one rig; `tell` hears of each verdict when it is there."""
+    verdicts = []
+    async with running(say) as rig:
+        proof = Proof(rig, seed)
+        for fault in faults:
+            say(fault.name)
+            verdict = await proof.of(fault)
+            verdicts.append(verdict)
+            tell(verdict)
+    return verdicts
