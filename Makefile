@@ -7,7 +7,7 @@ UNSCANNED := ':!*.lock' ':!docs/generated' ':!edge/static' ':!tests/documents_te
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt generate bench migrate lock clean
+.PHONY: help run test check fmt generate nightly bench migrate lock clean
 
 ##@ Use
 run: $(RUNTIME) ## install, start every server and layer here, say where; Ctrl-C stops all
@@ -36,6 +36,11 @@ fmt: $(TOOLS) ## format, and repair what can be repaired
 generate: $(TOOLS) ## render the catalogue into docs/generated and the rights on the bus
 	@$(BIN)/python -m schemas.render
 	@$(BIN)/python -m deploy.nats
+
+nightly: $(TOOLS) ## more than 100,000 simulated schedules, then every fault on real servers
+	@PORTAL_SCHEDULES=100000 $(BIN)/python -m pytest -q --timeout=0 \
+	  tests/rules/test_workflow_engine.py tests/rules/test_simulator.py
+	@$(BIN)/portal faults smoke
 
 bench: $(TOOLS) ## measure: requests/s, latency, CPU per request and process
 	@$(BIN)/python -m tests.load

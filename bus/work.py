@@ -264,10 +264,13 @@ class Worker:
             await nak(message, WAIT_FOR_SERVERS_S)
 
     async def _skip(self, message: Msg, job_id: str) -> None:
-        """Not ours: finished long ago, or in another worker's hands."""
+        """Not ours: finished long ago, in another worker's hands, or given back in this moment."""
         row = await self._platform.database.row(JOB_STATE, job_id)
-        if row is not None and row["status"] == "running":
+        status = row["status"] if row is not None else None
+        if status == "running":
             await nak(message, LEASE_S)
+        elif status == "queued":
+            await nak(message, 0)  # this may be its only message
         else:
             await message.ack()
 
