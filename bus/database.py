@@ -40,6 +40,7 @@ LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
+    asyncpg.ReadOnlySQLTransactionError,  # it is the primary no more
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )

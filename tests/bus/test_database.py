@@ -12,6 +12,7 @@ from schemas.problems import DependencyDown
 
 ONE = Statement("SELECT 1 AS one")
 SLEEP = Statement("SELECT pg_sleep(30)")
+WRITE = Statement("DELETE FROM ops.outbox")
 OTHERS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE pid <> pg_backend_pid() AND datname = current_database() AND state LIKE $1
@@ -58,6 +59,16 @@ async def test_a_connection_lost_at_work_is_a_problem_and_is_replaced(database):
     with pytest.raises(DependencyDown):
         await asyncio.gather(database.rows(SLEEP), at_work(database))
     assert (await database.row(ONE))["one"] == 1
+
+
+async def test_a_server_that_takes_no_writes_any_more_is_left_for_the_one_that_does(database):
+    taken = await database.take()
+    await taken.execute("SET default_transaction_read_only = on")
+    database.give_back(taken)
+    with pytest.raises(DependencyDown):
+        await database.execute(WRITE)
+    assert taken.is_closed()
+    assert await database.execute(WRITE) == "DELETE 0"
 
 
 @pytest.mark.parametrize("error", [asyncpg.InternalClientError("state"), TimeoutError()], ids=repr)
