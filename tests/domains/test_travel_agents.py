@@ -208,7 +208,9 @@ async def test_a_run_that_failed_or_was_cancelled_ends_again_as_it_did(ask, plat
 
 async def test_free_turns_are_done_again_with_the_tools_that_were_offered_then(ask, platform):
     """The turns are written down here: what a small model decides is another test's matter."""
-    run = await finished(ask, await started(ask, Brief(objective="x"), limits=AgentLimits(steps=1)))
+    run = await finished(
+        ask, await started(ask, Brief(objective="x"), limits=AgentLimits(steps=1, tokens=100))
+    )
     [turn] = await steps_of(ask, run)
     before = await spent(platform)
 
