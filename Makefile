@@ -40,6 +40,7 @@ generate: $(TOOLS) ## render the catalogue into docs/generated and the rights on
 nightly: $(TOOLS) ## more than 100,000 simulated schedules, then every fault on real servers
 	@PORTAL_SCHEDULES=100000 $(BIN)/python -m pytest -q --timeout=0 \
 	  tests/rules/test_workflow_engine.py tests/rules/test_simulator.py
+	@$(BIN)/python -m pytest -q -m rig tests/faults
 	@$(BIN)/portal faults smoke
 
 bench: $(TOOLS) ## measure: requests/s, latency, CPU per request and process

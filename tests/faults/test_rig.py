@@ -12,7 +12,7 @@ import pytest
 
 from edge.cli import exits, program
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(700)]
+pytestmark = pytest.mark.timeout(700)
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "edge.cli", "faults")
 END_S = 600
@@ -38,6 +38,7 @@ def begin(tmp_path):
         process.communicate()
 
 
+@pytest.mark.rig
 def test_a_worker_dies_before_its_commit_and_nothing_is_lost_or_doubled(begin, tmp_path):
     running = begin("run", "handlers-before-commit", "--json")
     out, err = running.communicate(timeout=END_S)
@@ -49,6 +50,7 @@ def test_a_worker_dies_before_its_commit_and_nothing_is_lost_or_doubled(begin, t
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.rig
 def test_told_to_end_it_leaves_nothing(begin, tmp_path):
     running = begin("run", "edges-killed")
     until = time.monotonic() + SOON_S
