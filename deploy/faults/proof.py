@@ -103,8 +103,10 @@ class Proof:
                 await load.more(WARM)
             except (GaveUp, NotProvoked, TimeoutError) as failed:
                 trouble.append(Violation(type(failed).__name__, str(failed)))
-            finally:
-                trouble += await finish(load)
+            except BaseException:
+                await load.close()  # told to end: no client is waited for
+                raise
+            trouble += await finish(load)
             converged_s = await watch.rest(load)
             called = history.operations(history.read(load.file))
             final = await watch.final(load, effects, called, converged_s)
