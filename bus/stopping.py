@@ -23,6 +23,7 @@ from schemas.contract import Operation
 
 FOR_GOOD = "for good"
 EARLY_MAX = 1024
+FROM_S = 5.0
 
 _running: dict[str, asyncio.Task[Any]] = {}
 _early: dict[str, None] = {}
@@ -30,7 +31,12 @@ _early: dict[str, None] = {}
 
 def new_call(operation: Operation[Any, Any]) -> str | None:
     """The id under which a call can be stopped, if it may take long enough for that."""
-    return uuid4().hex if operation.stoppable else None
+    return uuid4().hex if can_be_long(operation) else None
+
+
+def can_be_long(operation: Operation[Any, Any]) -> bool:
+    """Whether who wants no answer any more says so, because it may take long."""
+    return operation.kind != "task" and operation.timeout_s > FROM_S
 
 
 def is_for_good(cancelled: asyncio.CancelledError) -> bool:
@@ -84,4 +90,4 @@ async def listen(connection: Connection, domains: set[str]) -> None:
 
 def can_stop() -> set[str]:
     """Domains that have an operation which can be stopped."""
-    return {operation.domain for operation in catalogue.operations() if operation.stoppable}
+    return {operation.domain for operation in catalogue.operations() if can_be_long(operation)}

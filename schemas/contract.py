@@ -52,7 +52,6 @@ Secret = Annotated[SecretStr, PlainSerializer(revealed, return_type=str, when_us
 
 KNOWN = "known"
 """Instead of a permission: whoever is known may ask."""
-STOPPABLE_FROM_S = 5.0
 
 Kind = Literal["call", "stream", "task"]
 Runs = Literal["no", "within", "directly"]
@@ -375,11 +374,6 @@ class Operation(Generic[C, R]):
     def subject(self) -> str:
         """Where it is asked on the bus."""
         return f"req.{self.name}"
-
-    @property
-    def stoppable(self) -> bool:
-        """May take so long that who wants no answer any more says so."""
-        return self.kind != "task" and self.timeout_s > STOPPABLE_FROM_S
 
     @property
     def reads(self) -> bool:

@@ -7,20 +7,19 @@ that did not happen (a point that was never reached) is an error, never a pass.
 import asyncio
 import contextlib
 import os
-import random
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from bus import faults, topology
 from bus.reconciler import REQUEUE
 from deploy.embedded.postgres_server import DATABASE
 from deploy.faults import disk
+from deploy.faults.fault import Fault, NotProvoked, Provoke, World, strace
 from deploy.faults.rig import BUSES, DATABASES, EDGES, LAYERS, Rig
-from deploy.faults.workload import Load, asking_the_model
+from deploy.faults.workload import asking_the_model
 from schemas import catalogue
 
 REACHED_S_MAX = 60.0
@@ -42,45 +41,6 @@ ALL_JOBS = """
 """
 EACH = f"{len(faults.POINTS_OF_EDGE) + len(faults.POINTS)} points"
 POISON = "job.documents.ingest"
-
-
-class NotProvoked(Exception):
-    """The fault did not happen, so nothing was shown."""
-
-
-@dataclass
-class World:
-    """What a fault acts on."""
-
-    rig: Rig
-    load: Load
-    draw: random.Random
-
-
-Provoke = Callable[[World], Awaitable[None]]
-Needs = Callable[[], str | None]
-
-
-def nothing() -> str | None:
-    """A fault that can be provoked everywhere."""
-    return None
-
-
-def strace() -> str | None:
-    """What is missing for errors of system calls."""
-    return None if shutil.which("strace") else "needs strace"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One fault. `smoke` means that the short proof has it; `missing` says why not here."""
-
-    name: str
-    about: str
-    at: str
-    provoke: Provoke
-    missing: Needs = nothing
-    smoke: bool = True
 
 
 def dies_at(name: str, point: str) -> Provoke:

@@ -18,8 +18,8 @@ from typing import Any
 from deploy.embedded.folder import PROJECT
 from deploy.faults import checker, history
 from deploy.faults.audit import Watch
-from deploy.faults.catalogue import Fault, NotProvoked, World
 from deploy.faults.checker import Violation
+from deploy.faults.fault import Fault, NotProvoked, World
 from deploy.faults.rig import Rig, running
 from deploy.faults.workload import GaveUp, Load, outside
 

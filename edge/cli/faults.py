@@ -14,7 +14,7 @@ from rich.table import Table
 
 from deploy.embedded.refusal import Refused
 from deploy.faults import catalogue, proof
-from deploy.faults.catalogue import Fault
+from deploy.faults.fault import Fault
 from deploy.faults.proof import COUNTED, Verdict
 from edge.cli import exits, output
 

@@ -197,8 +197,7 @@ async def carry_out(
         raise  # whether it ran is not known: the call stays open until its time is over
     except asyncio.CancelledError as cancelled:
         if stopping.is_for_good(cancelled):
-            problem = ToolStopped(tool=tool.name)
-            failed = rules.failed(invocation, problem, ctx.now())
+            failed = rules.failed(invocation, ToolStopped(tool=tool.name), ctx.now())
             await record(InvocationFailed(invocation=failed), ctx)
         raise
     except Problem as failure:

@@ -209,7 +209,7 @@ def test_fault_points_that_are_listed_are_used_and_no_others():
         and isinstance(node.args[0], ast.Constant)
     }
 
-    assert used == set(faults.POINTS)
+    assert used == {*faults.POINTS, *faults.POINTS_OF_EDGE}
 
 
 def test_an_operation_that_announces_something_can_be_repeated_under_a_key():
