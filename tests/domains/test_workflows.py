@@ -373,3 +373,10 @@ async def test_work_that_was_begun_by_somebody_who_is_disabled_goes_no_further(a
     await ask(runs.signal, SendSignal(id=run.id, name="go"))
     run = await ended(ask, run)
     assert (run.status, run.error["code"]) == ("failed", "ERR_200")
+
+
+async def test_more_runs_than_connections_may_begin_at_once(ask, platform):
+    workflow = await made(ask, "crowd", {"key": "a", "type": "set", "value": 1})
+    many = range(platform.settings.pool_size * 2)
+    begun = await asyncio.gather(*(started(ask, workflow) for _ in many))
+    assert {run.status for run in begun} == {"succeeded"}

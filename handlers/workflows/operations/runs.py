@@ -11,7 +11,7 @@ from handlers.workflows import ending, people, service, store
 from handlers.workflows.engine import Outcome
 from handlers.workflows.operations.definitions import load
 from handlers.workflows.reactions.beginning import begin
-from handlers.workflows.records import step_id
+from handlers.workflows.records import document_of, step_id
 from handlers.workflows.steps import Came
 from schemas import human
 from schemas.contract import Page
@@ -86,8 +86,9 @@ async def start(command: StartWorkflow, ctx: Context) -> WorkflowRun:
         mandate=Mandate.of(ctx.principal),
     )  # fmt: skip
     ctx.part_of(run.id)
+    document = await document_of(run, ctx)  # before a connection is held
     async with ctx.transaction() as tx:
-        return await begin(run, tx, ctx)
+        return await begin(run, document, tx, ctx)
 
 
 @service.handles(runs.run)

@@ -14,7 +14,7 @@ from bus.database import Transaction
 from handlers.workflows import service, store
 from handlers.workflows.reactions import holding
 from handlers.workflows.reactions.driving import Driver, carry_on
-from handlers.workflows.records import document_of
+from schemas.workflows.document import Document
 from schemas.workflows.runs import Drive, RunStarted, WorkflowRun
 
 AT_ONCE_MAX = 64
@@ -22,11 +22,11 @@ AT_ONCE_MAX = 64
 _driving: dict[str, asyncio.Task[None]] = {}
 
 
-async def begin(run: WorkflowRun, tx: Transaction, ctx: Context) -> WorkflowRun:
+async def begin(run: WorkflowRun, document: Document, tx: Transaction, ctx: Context) -> WorkflowRun:
     """Record a new run; returns it as it is then, which may be its end."""
     own = Context(ctx.platform, ctx.principal, ctx.origin, job_id=ctx.new_id())
     driver = Driver(run.id, own, wakes=1)
-    driver.run, driver.document = run, await document_of(run, ctx)
+    driver.run, driver.document = run, document
     await tx.record(RunStarted(run=run))
     if await driver.first(tx):
         return driver.run
