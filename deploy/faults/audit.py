@@ -49,18 +49,18 @@ LETTERS = """
     SELECT consumer || ' ' || subject || ': ' || coalesce(error, '') FROM ops.dead_letters
     WHERE state IN ('dead', 'parked')
 """
-RUNS = f"""
+RUNS = """
     SELECT id::text AS id,
-           CASE WHEN status = 'failed' AND error ->> 'code' = '{ToolTimedOut.code}'
+           CASE WHEN status = 'failed' AND error ->> 'code' = $2
                 THEN 'timed out' ELSE status END AS status
     FROM flow.runs WHERE id = ANY($1::text[]::uuid[])
     UNION ALL
     SELECT id::text,
            CASE WHEN status = 'completed' THEN 'succeeded'
-                WHEN status = 'failed' AND error::text LIKE '%{ToolTimedOut.code}%'
+                WHEN status = 'failed' AND strpos(error::text, $2) > 0
                 THEN 'timed out' ELSE status END
     FROM mcp_documents.goals WHERE id = ANY($1::text[]::uuid[])
-"""  # noqa: S608
+"""
 DONE = """
     SELECT payload::jsonb -> 'step' ->> 'run_id' AS run, payload::jsonb -> 'step' ->> 'path' AS step
     FROM mcp_documents.events WHERE type = 'workflows.step_finished'
@@ -127,7 +127,7 @@ class Watch:
         except (OSError, asyncpg.PostgresError):
             return False
         try:
-            runs = await connection.fetch(RUNS, list(load.runs))
+            runs = await connection.fetch(RUNS, list(load.runs), ToolTimedOut.code)
             if any(run["status"] not in OVER for run in runs):
                 return False
             if await connection.fetchval(UNPUBLISHED) or await connection.fetchval(OPEN_JOBS):
@@ -188,7 +188,8 @@ async def runs_of(connection: asyncpg.Connection, load: Load) -> list[Ran]:
     for row in await connection.fetch(DONE):
         steps[row["run"]][row["step"]] += 1
     return [
-        Ran(row["id"], row["status"], steps[row["id"]]) for row in await connection.fetch(RUNS, ids)
+        Ran(row["id"], row["status"], steps[row["id"]])
+        for row in await connection.fetch(RUNS, ids, ToolTimedOut.code)
     ]
 
 
