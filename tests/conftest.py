@@ -15,6 +15,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from argon2 import PasswordHasher
+from nats.aio.client import Client as Connection
 
 from bus import lifecycle, passwords, process, telemetry, topology
 from bus.client import Ask, Client
@@ -240,6 +241,18 @@ async def look(platform: Platform, sql: str, *values: Any) -> list[Any]:
         return list(await connection.fetch(sql, *values))
     finally:
         await connection.close()
+
+
+async def settled(connection: Connection) -> None:
+    """Return when the server has done all that was sent.
+
+    The PING of a flush goes ahead of what waits to be sent, so its answer says nothing of that.
+    """
+    inbox = connection.new_inbox()
+    behind = await connection.subscribe(inbox)
+    await connection.publish(inbox, b"")
+    await behind.next_msg(10)
+    await behind.unsubscribe()
 
 
 async def eventually(

@@ -38,7 +38,7 @@ from schemas.registry import (
     TooManyServices,
 )
 from schemas.tools import ListInvocations, ToolFailed
-from tests.conftest import ROOT, eventually, look
+from tests.conftest import ROOT, eventually, look, settled
 
 pytestmark = pytest.mark.usefixtures("platform")
 
@@ -69,11 +69,17 @@ async def stranger(settings):
             await connection.publish(message.reply, body, headers=headers)
 
         subscription = await connection.subscribe(subject, cb=called)
-        await connection.flush()
+        await settled(connection)
         return subscription
 
     yield answer
     await connection.close()
+
+
+async def gone(answers):
+    """It answers no more, and the bus knows it."""
+    await answers.unsubscribe()
+    await settled(answers._conn)
 
 
 @pytest.fixture
@@ -220,14 +226,14 @@ async def test_checks_that_fail_are_told_and_what_flaps_is_told_no_more(
     answers = await stranger("tool.weather.well")
     await check(1, "unhealthy")
     await check(1, "ready")
-    await answers.unsubscribe()
+    await gone(answers)
     answers = await stranger("tool.weather.well", b"", {"Nats-Service-Error": "no"})
     await check(3, "unhealthy")
-    await answers.unsubscribe()
+    await gone(answers)
     answers = await stranger("tool.weather.well")
     await check(2, "ready")
     for _ in range(4):
-        await answers.unsubscribe()
+        await gone(answers)
         await check(3, "flapping")
         answers = await stranger("tool.weather.well")
         await check(2, "flapping")

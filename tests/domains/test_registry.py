@@ -10,7 +10,7 @@ from schemas import events, registry
 from schemas.events import QueryEvents
 from schemas.problems import NotFound
 from schemas.registry import GetService, ListServices, SearchServices
-from tests.conftest import eventually
+from tests.conftest import eventually, settled
 
 pytestmark = pytest.mark.usefixtures("platform")
 
@@ -35,7 +35,7 @@ async def answer(settings):
             await message.respond(data)
 
         subscription = await connection.subscribe("$SRV.INFO", cb=respond)
-        await connection.flush()
+        await settled(connection)
         return subscription.unsubscribe
 
     yield begin

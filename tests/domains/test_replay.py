@@ -12,7 +12,7 @@ from schemas import agents, events, supervision
 from schemas.events import Replayed, ReplayEvents
 from schemas.problems import Denied
 from schemas.supervision import CancelJob, GetJob
-from tests.conftest import eventually, look
+from tests.conftest import eventually, look, settled
 from tests.factories import create_agent
 
 LOG = """
@@ -55,7 +55,7 @@ async def heard(settings):
         messages.append(message)
 
     await connection.subscribe("replay.>", cb=hear)
-    await connection.flush()
+    await settled(connection)
     yield messages
     await connection.close()
 

@@ -17,7 +17,7 @@ from schemas.agents import Brief, CancelRun, CreateAgent, StartRun
 from schemas.tools import ListInvocations, RegisterTool, ToolStopped
 from schemas.workflows import runs
 from schemas.workflows.runs import CancelWorkflowRun
-from tests.conftest import eventually
+from tests.conftest import eventually, settled
 from tests.domains.flows import ended, made, started
 from tests.domains.misbehaving import Misbehaving, line
 
@@ -77,7 +77,7 @@ async def slow(settings, ask, platform):
 
     connection, one = await nats.connect(settings.nats_url.get_secret_value()), Slow()
     await connection.subscribe(SLOW.subject, cb=one.answer)
-    await connection.flush()
+    await settled(connection)
     await ask(tools.register, SLOW)
     yield one
     one.told.set()

@@ -28,7 +28,7 @@ from schemas.tools import (
     ToolUnknown,
     ToolVersionTaken,
 )
-from tests.conftest import eventually
+from tests.conftest import eventually, settled
 
 pytestmark = pytest.mark.usefixtures("platform")
 
@@ -74,7 +74,7 @@ async def stranger(settings):
             await function(message)
 
         await connection.subscribe(subject, cb=called)
-        await connection.flush()
+        await settled(connection)
         return calls
 
     yield answer

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from websockets import ConnectionClosed
 
 from bus.settings import Settings
-from tests.conftest import eventually
+from tests.conftest import eventually, settled
 
 SUBJECT = "tool.outside.ask"
 OUTSIDE = {
@@ -39,7 +39,7 @@ async def tool(settings: Settings, url: str, http: httpx2.AsyncClient) -> Any:
                 await message.respond(json.dumps(await back(client, token)).encode())
 
         await connection.subscribe(SUBJECT, cb=called)
-        await connection.flush()
+        await settled(connection)
 
     yield answering
     await connection.close()

@@ -5,7 +5,7 @@ import nats
 from schemas import events, supervision
 from schemas.events import ReplayEvents
 from schemas.supervision import GetJob
-from tests.conftest import eventually
+from tests.conftest import eventually, settled
 from tests.faults.test_crashes import AT_A_REPLAY, patiently
 
 
@@ -17,7 +17,7 @@ async def test_a_replay_survives_the_death_of_its_worker(handlers, ask, settings
         heard.append(int(message.headers["x-replay-seq"]))
 
     await connection.subscribe("replay.>", cb=hear)
-    await connection.flush()
+    await settled(connection)
     doomed = handlers.start(AT_A_REPLAY)
     command = ReplayEvents(target="subject", per_second=200)
     job = await patiently(ask, events.replay, command)

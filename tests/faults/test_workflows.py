@@ -15,7 +15,7 @@ from schemas.workflows import definitions, runs
 from schemas.workflows.definitions import CreateWorkflow
 from schemas.workflows.document import Document
 from schemas.workflows.runs import AnswerQuestion, GetWorkflowRun, ListRunSteps, StartWorkflow
-from tests.conftest import eventually
+from tests.conftest import eventually, settled
 from tests.faults.test_crashes import patiently
 
 pytestmark = pytest.mark.timeout(300)
@@ -73,7 +73,7 @@ async def outside(bus_server, bus_ready):
     counted = Outside()
     async with await nats.connect(bus_server.url) as bus:
         await bus.subscribe("tool.effects.note", cb=counted.serve)
-        await bus.flush()
+        await settled(bus)
         yield counted
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from edge import command, protocol
 from edge.app import Running
+from tests.conftest import settled
 from tests.security.raw import Raw, each
 
 ME = b"/api/v1/auth/me"
@@ -313,7 +314,7 @@ async def test_a_trace_that_is_none_never_reaches_the_bus(raw: Raw, platform, gi
             seen.set_result(message.headers)
 
     subscription = await platform.connection.subscribe("req.agents.create", cb=look)
-    await platform.connection.flush()
+    await settled(platform.connection)
     await raw.ask(
         AGENTS, JSON, b"traceparent: " + given, method=b"POST", body=b'{"name": "hunter"}'
     )

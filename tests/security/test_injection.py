@@ -16,6 +16,7 @@ import pytest
 from bus.settings import Settings
 from schemas import catalogue
 from schemas.contract import Operation
+from tests.conftest import settled
 from tests.security.raw import Raw
 
 MARK = "zq7x"
@@ -133,7 +134,7 @@ async def test_no_string_of_any_operation_is_more_than_text(
         subjects.add(message.subject)
 
     await listener.subscribe(">", cb=hear)
-    await listener.flush()
+    await settled(listener)
     room, statuses, broken = asyncio.Semaphore(AT_ONCE), Counter[int](), []
 
     async def one(operation: Operation[Any, Any], values: dict[str, Any]) -> None:
@@ -145,7 +146,7 @@ async def test_no_string_of_any_operation_is_more_than_text(
 
     wanted = [(o, v) for o in catalogue.operations() if o.route for v in requests(o)]
     await asyncio.gather(*(one(operation, values) for operation, values in wanted))
-    await listener.flush()
+    await settled(listener)
     await listener.close()
 
     assert broken == []
