@@ -209,12 +209,11 @@ def load() -> Settings:
     except ValidationError as failed:
         sources, bad = Sources.model_construct(), {str(e["loc"][0]) for e in failed.errors()}
     chain = Chain(() if bad else tuple(providers(sources, os.environ)))
-    given = read_secrets(chain)
+    given = plain_in_files(chain, os.environ) | read_secrets(chain)
     if sources.environment != "development" and "environment" not in bad:
         wrong += in_the_open(os.environ)
-    folders = [str(p.folder) for p in chain.providers if isinstance(p, Files)]
     try:
-        settings = Settings(_secrets_dir=folders or None, **given)
+        settings = Settings(**given)
     except ValidationError as failed:
         wrong += [
             f"{variable(*error['loc'] or ('*',))}: {error['msg']}" for error in failed.errors()
@@ -274,6 +273,18 @@ def read_secrets(chain: Chain) -> dict[str, Any]:
         print(f"secrets cannot be read: {away}", file=sys.stderr)
         raise SystemExit(EXIT_UNAVAILABLE) from None
     return {name: SecretStr(value) for name, value in found.items() if value is not None}
+
+
+def plain_in_files(chain: Chain, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Settings that are no secrets and stand in a file beside them; the environment goes first.
+
+    Not read by pydantic's own source, which takes no file that is a link to another folder.
+    """
+    plain = [
+        n for n in Settings.model_fields if n not in SECRETS and variable(n) not in environment
+    ]
+    read = [(n, p.get(n)) for p in chain.providers if isinstance(p, Files) for n in plain]
+    return {name: value for name, value in reversed(read) if value is not None}
 
 
 def in_the_open(environment: Mapping[str, str]) -> Iterator[str]:

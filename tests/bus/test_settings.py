@@ -111,6 +111,21 @@ def test_a_setting_in_the_environment_comes_before_one_in_a_file(environment, tm
     assert (settings.pool_size, settings.chat_model) == (4, "from-a-file")
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_file_may_be_a_link_to_one_that_is_replaced_elsewhere(environment, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    for name, text in (("portal_postgres_url", SECRET % "link"), ("portal_log_level", "error")):
+        (tmp_path / name).write_text(text)
+        (own / name).symlink_to(tmp_path / name)
+    environment(PORTAL_SECRETS=str(own))
+
+    settings = load()
+
+    assert settings.postgres_url.get_secret_value() == SECRET % "link"
+    assert settings.log_level == "error"
+
+
 def test_secrets_are_stars_wherever_settings_are_shown(environment, tmp_path):
     (tmp_path / "portal_postgres_url").write_text(SECRET % "file")
     settings = load()
