@@ -81,9 +81,10 @@ async def answering(
     for service in services:
         attach(service, broker, platform, verifier)
     await start_all(services, platform)
+    following = await rights.follow()  # from another process: who takes requests has to decide
     await broker.start()
+    await rights.learn()  # from this one
     await stopping.listen(broker.nats, {service.name for service in services})
-    following = await rights.follow()
     auditor.start()
     settings.tell_reads(auditor.secret)
     announced = [Announced(broker.nats, service) for service in services]

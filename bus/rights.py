@@ -80,12 +80,18 @@ class Rights:
         """
         for kind in EVENTS:
             await self._client.connection.subscribe(f"{kind.subject_root()}.*", cb=self._heard)
+        await self.learn()
+        return asyncio.create_task(forever("grants", self._keep, 0))
+
+    async def learn(self) -> None:
+        """Read them unless they are known; when identity does not answer they are read later."""
+        if self._policy is not None:
+            return
         try:
             await self._read()
         except Problem as unknown:
             telemetry.log().info("grants are not known yet", error=str(unknown))
             self._stale.set()
-        return asyncio.create_task(forever("grants", self._keep, 0))
 
     async def _heard(self, _: Msg) -> None:
         self._stale.set()
