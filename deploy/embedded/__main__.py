@@ -1,4 +1,4 @@
-"""`python -m deploy.embedded up|down|status|logs`: the stack without the `portal` command."""
+"""`python -m deploy.embedded up|down|restart|status|logs`: the stack without `portal`."""
 
 import argparse
 import sys
@@ -20,6 +20,9 @@ def main() -> int:
     up.add_argument("--tls", action="store_true", help="TLS on every port")
     up.add_argument("--json", action="store_true", help="one JSON object a line")
     verbs.add_parser("down", help="stop the running installation")
+    restart = verbs.add_parser("restart", help="restart processes one at a time")
+    restart.add_argument("names", nargs="*", help="processes or roles; the platform's own if none")
+    restart.add_argument("--json", action="store_true", help="one JSON object a line")
     status = verbs.add_parser("status", help="processes, addresses, health")
     status.add_argument("--json", action="store_true", help="one JSON object")
     logs = verbs.add_parser("logs", help="what the processes say")
@@ -39,6 +42,8 @@ def run(asked: argparse.Namespace) -> int:
         )  # fmt: skip
     if asked.verb == "down":
         return commands.down()
+    if asked.verb == "restart":
+        return commands.restart(asked.names, as_json=asked.json)
     if asked.verb == "status":
         return commands.status(asked.json)
     return commands.logs(asked.names, asked.follow, asked.lines, asked.json)

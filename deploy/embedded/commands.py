@@ -1,4 +1,4 @@
-"""What `portal up`, `down`, `status` and `logs` do; each returns its exit status.
+"""What `portal up`, `down`, `restart`, `status` and `logs` do; each returns its exit status.
 
 Results go to standard output, progress and refusals to standard error.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from deploy.embedded import certificates, lock, orphans, servers
+from deploy.embedded import certificates, lock, orphans, restarting, servers
 from deploy.embedded import folder as data
 from deploy.embedded import logs as log_files
 from deploy.embedded.installation import Installation, chosen_platform, key_file
@@ -78,6 +78,21 @@ def clean_up(folder: data.DataFolder) -> int:
         except Refused as refused:
             return say_refused(refused, as_json=False)
     print("Nothing runs.", file=sys.stderr)
+    return 0
+
+
+def restart(names: Sequence[str], *, as_json: bool) -> int:
+    """Restart processes one at a time; 2 for an unknown name, 1 if one does not come back."""
+    folder, progress = data.chosen(), for_people(as_json=as_json)
+    try:
+        for process in restarting.chosen(current_state(folder)["processes"], names):
+            progress.note(process["name"], "restarting", process["address"])
+            took_s = restarting.restart(process, lambda: current_state(folder)["processes"])
+            progress.note(process["name"], "ready", process["address"], took_s)
+    except Refused as refused:
+        progress.settle()
+        return say_refused(refused, as_json=as_json)
+    progress.settle()
     return 0
 
 

@@ -207,11 +207,13 @@ class Installation:
         processes = [
             {
                 "name": child.spec.name,
+                "role": child.spec.role,
                 "pid": child.pid,
                 "state": child.state,
                 "address": child.spec.address,
                 "healthy": child.healthy,
                 "restarts": child.restarts,
+                "stops_at": child.spec.stop_signal.name,
             }
             for child in self._supervisor.children
         ]

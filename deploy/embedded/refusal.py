@@ -58,6 +58,12 @@ def not_started(name: str, reason: object, log: object) -> Refused:
     return Refused("ERR_705", f"{name} did not start: {reason} (log: {log})", EXIT_FAILED)
 
 
+def not_back(name: str, seconds: float) -> Refused:
+    """A process that was restarted is not healthy again."""
+    text = f"{name} is not healthy {seconds:.0f} s after its restart; see `portal logs {name}`"
+    return Refused("ERR_705", text, EXIT_FAILED)
+
+
 def bad_argument(text: str) -> Refused:
     """The command line says something that cannot be done."""
     return Refused("ERR_706", text)

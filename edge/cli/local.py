@@ -1,4 +1,4 @@
-"""`portal up|down|status|logs|doctor|migrate`: the installation on this machine."""
+"""`portal up|down|restart|status|logs|doctor|migrate`: the installation on this machine."""
 
 import argparse
 import importlib.metadata
@@ -26,6 +26,14 @@ def up(arguments: argparse.Namespace) -> int:
 def down(_: argparse.Namespace) -> int:
     """Stop it."""
     return commands.down()
+
+
+def restart(arguments: argparse.Namespace) -> int:
+    """Restart processes one at a time; 3 if nothing runs."""
+    if commands.current_state(folder.chosen())["pid"] is None:
+        print("nothing runs here: start it with `make run` or `portal up`", file=sys.stderr)
+        return exits.NOT_RUNNING
+    return commands.restart(arguments.names, as_json=arguments.json)
 
 
 def status(arguments: argparse.Namespace) -> int:

@@ -47,6 +47,13 @@ def up_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls", action="store_true", help="TLS on every port")
 
 
+def restart_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `portal restart`."""
+    add_common(parser)
+    text = "a process or a role; the platform's own if none is named"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=text)
+
+
 def logs_options(parser: argparse.ArgumentParser) -> None:
     """Options of `portal logs`."""
     add_common(parser)
@@ -246,6 +253,10 @@ COMMANDS = (
         "edge.cli.local:up", up_options, asks=False,
     ),
     Own(("down",), "Stop what runs on this machine.", "edge.cli.local:down", asks=False),
+    Own(
+        ("restart",), "Restart processes one at a time, each once the one before it is healthy.",
+        "edge.cli.local:restart", restart_options, asks=False,
+    ),
     Own(("status",), "Show processes, addresses and health.", "edge.cli.local:status", asks=False),
     Own(
         ("doctor",), "Check every server and say what to do.", "edge.cli.local:doctor", asks=False

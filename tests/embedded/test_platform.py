@@ -109,3 +109,40 @@ def test_a_failed_migration_ends_the_start_and_leaves_nothing(platform: Any) -> 
     assert "migrate" in steps
     assert set(steps) <= {"migrate", "apply"}  # side by side; nothing of the platform after them
     assert [path.name for path in (platform.data / "run").rglob("*")] == ["pids"]
+
+
+def test_a_restart_takes_one_process_at_a_time_and_waits_for_it(platform: Any) -> None:
+    platform.up(command=SMALL)
+    before = platform.pids()
+
+    done = platform.run("restart", "--json")
+
+    after, told = platform.pids(), [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(one["name"], one["state"]) for one in told] == [
+        (name, state)
+        for name in ("handlers-1", "handlers-2", "edge")
+        for state in ("restarting", "ready")
+    ]
+    assert {name for name in before if before[name] != after[name]} == {
+        "handlers-1", "handlers-2", "edge",
+    }  # fmt: skip
+    assert platform.state()["ready"]
+
+
+def test_a_restart_of_servers_begins_with_what_others_use(platform: Any) -> None:
+    platform.up(command=SMALL)
+
+    done = platform.run("restart", "--json", "edge", "handlers-2", "nats")
+
+    told = [json.loads(line)["name"] for line in done.stdout.splitlines()]
+    assert told[::2] == ["nats", "handlers-2", "edge"]
+
+
+def test_a_restart_of_what_there_is_not_touches_nothing(platform: Any) -> None:
+    platform.up(command=SMALL)
+    before = platform.pids()
+
+    done = platform.run("restart", "handlers-1", "postgres-9")
+
+    assert (done.returncode, platform.pids()) == (2, before)
+    assert "nothing here is named postgres-9" in done.stderr

@@ -36,14 +36,16 @@ class Machine:
 
 
 @contextlib.contextmanager
-def running(**settings: str) -> Iterator[Machine]:
+def running(*options: str, **settings: str) -> Iterator[Machine]:
     """`portal up` in a folder of its own, ready; stopped at the end."""
     with tempfile.TemporaryDirectory(prefix="portal-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         environment = os.environ | {"PORTAL_DATA": folder} | settings
         log = Path(folder) / "up.log"
         with log.open("wb") as out:
-            up = subprocess.Popen([PORTAL, "up", "--json"], env=environment, stdout=out, stderr=out)
+            up = subprocess.Popen(
+                [PORTAL, "up", "--json", *options], env=environment, stdout=out, stderr=out
+            )
         try:
             status = wait_until_ready(environment, up, log)
             key = Path(status["admin_key_file"]).read_text().strip()
