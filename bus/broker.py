@@ -67,6 +67,10 @@ async def unused(_: Msg) -> None:
     """What the framework believes to answer requests; one for all, for each costs a millisecond."""
 
 
+def nothing_to_inject() -> None:
+    """Instead of what the framework makes ready, for a millisecond each, to call `unused`."""
+
+
 class BusBroker(NatsBroker):
     """The broker of one process."""
 
@@ -101,6 +105,7 @@ class BusBroker(NatsBroker):
             pool.run(consume(message))  # past the framework's scopes and stacks: ADR 0007
 
         subscriber.consume = concurrently
+        subscriber._build_fastdepends_model = nothing_to_inject
 
     def pulls(
         self, stream: str, subject: str, durable: str, workers: int, consume: Consume

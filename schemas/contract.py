@@ -59,9 +59,11 @@ Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 
 class Schema(BaseModel):
-    """A message body. Frozen; a field that it does not declare is refused."""
+    """A message body. Frozen; what it does not declare is refused; made ready at its first use."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64")
+    model_config = ConfigDict(
+        defer_build=True, extra="forbid", frozen=True, ser_json_bytes="base64"
+    )
 
     def __init_subclass__(cls, **_: Any) -> None:
         """Class arguments are read by `__pydantic_init_subclass__` below."""

@@ -15,10 +15,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from deploy.embedded import certificates, lock, orphans, restarting, servers
 from deploy.embedded import folder as data
+from deploy.embedded import lock, orphans, restarting
 from deploy.embedded import logs as log_files
-from deploy.embedded.installation import Installation, chosen_platform, key_file
+from deploy.embedded.ports import SERVICES
 from deploy.embedded.progress import for_people
 from deploy.embedded.refusal import EXIT_FAILED, Refused
 
@@ -31,6 +31,8 @@ def up(
     as_json: bool = False, tls: bool = False,
 ) -> int:  # fmt: skip
     """Run everything in the foreground until a signal; 2 refused, 3 already running, 1 failed."""
+    from deploy.embedded import certificates, servers  # a second that the others need not wait
+    from deploy.embedded.installation import Installation, chosen_platform
 
     async def run() -> int:
         platform = chosen_platform(only, handlers)
@@ -117,8 +119,8 @@ def current_state(folder: data.DataFolder) -> dict[str, Any]:
         "pid": None,
         "ready": False,
         "processes": [],
-        "addresses": dict.fromkeys(("edge", *servers.SERVICES)),
-        "admin_key_file": key_file(folder.admin_key),
+        "addresses": dict.fromkeys(("edge", *SERVICES)),
+        "admin_key_file": folder.made_admin_key,
         "certificates": None,
         "data": str(folder.root),
     }

@@ -44,6 +44,11 @@ class DataFolder:
         self.admin_key = self.secrets / "admin.key"
         self.nats_seeds = self.secrets / "nats"
 
+    @property
+    def made_admin_key(self) -> str | None:
+        """Where the admin key is kept, if there is one."""
+        return str(self.admin_key) if self.admin_key.exists() else None
+
     def make(self) -> None:
         """Make the folders and see that there is room.
 

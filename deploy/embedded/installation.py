@@ -14,7 +14,6 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from bus.credentials import ensure_signing_keys
@@ -32,7 +31,7 @@ from deploy.embedded.folder import DataFolder, write_private
 from deploy.embedded.handing_out import hand_out
 from deploy.embedded.lock import Lock
 from deploy.embedded.platform_processes import EDGE_PORT, Platform
-from deploy.embedded.ports import LOOPBACK, Ports
+from deploy.embedded.ports import LOOPBACK, SERVICES, Ports
 from deploy.embedded.progress import Progress
 from deploy.embedded.supervisor import Supervisor
 
@@ -124,7 +123,7 @@ class Installation:
             self._progress.note(name, "ended", "left over from a crash")
         ports = Ports(self._folder.ports, lambda name, text: self._progress.note(name, "", text))
         plan = servers.plan(
-            self._folder, ports, set(servers.SERVICES) - set(self._external),
+            self._folder, ports, set(SERVICES) - set(self._external),
             durable=True, fixed=True, tls=self._tls,
         )  # fmt: skip
         urls = plan.urls | self._external
@@ -221,16 +220,11 @@ class Installation:
             "pid": os.getpid(),
             "ready": self._started and all(process["healthy"] for process in processes),
             "processes": processes,
-            "addresses": {name: self._addresses.get(name) for name in ("edge", *servers.SERVICES)},
-            "admin_key_file": key_file(self._folder.admin_key),
+            "addresses": {name: self._addresses.get(name) for name in ("edge", *SERVICES)},
+            "admin_key_file": self._folder.made_admin_key,
             "certificates": str(self._tls.folder.root) if self._tls else None,
             "data": str(self._folder.root),
         }
-
-
-def key_file(path: Path) -> str | None:
-    """Where the admin key is kept, if there is one."""
-    return str(path) if path.exists() else None
 
 
 def usual_edge_port() -> int:

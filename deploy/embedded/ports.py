@@ -17,6 +17,8 @@ from deploy.embedded import refusal
 from deploy.embedded.folder import write_private
 
 LOOPBACK = "127.0.0.1"
+USUAL_PORTS = {"nats": 4222, "postgres": 5432, "redis": 6379, "ollama": 11434}
+SERVICES = tuple(USUAL_PORTS)
 TRIED_AFTER_PREFERRED = 200
 ANY_FROM, ANY_TO = 20_000, 32_000
 ANY_TRIES = 200

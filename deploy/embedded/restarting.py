@@ -11,7 +11,7 @@ from typing import Any
 
 from deploy.embedded import refusal
 from deploy.embedded.orphans import Running, started_at
-from deploy.embedded.supervisor import STOP_ORDER
+from deploy.embedded.spec import STOP_ORDER
 
 OWN = ("handlers", "edge")
 HEALTHY_S_MAX = 180.0

@@ -17,12 +17,10 @@ from urllib.parse import urlsplit
 from deploy.embedded import models, nats_server, probes, refusal, valkey_server
 from deploy.embedded.certificates import Secured
 from deploy.embedded.folder import PROJECT, DataFolder
-from deploy.embedded.ports import LOOPBACK, Ports
+from deploy.embedded.ports import LOOPBACK, SERVICES, USUAL_PORTS, Ports
 from deploy.embedded.postgres_server import Postgres
 from deploy.embedded.spec import Spec, module
 
-USUAL_PORTS = {"nats": 4222, "postgres": 5432, "redis": 6379, "ollama": 11434}
-SERVICES = tuple(USUAL_PORTS)
 NATS_MONITOR_PORT = 8222
 DOORS = {"postgres": "postgres", "valkey": "redis"}  # whose wheel knows no TLS, and its service
 SCHEMES = {

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+STOP_ORDER = ("edge", "handlers", "models", "tls-doors", "valkey", "nats", "postgres")
 Probe = Callable[[], Awaitable[None]]
 Say = Callable[[str], None]
 Step = Callable[[Say], Awaitable[None]]

@@ -13,9 +13,7 @@ from deploy.embedded.child import TAIL_LINES, Child
 from deploy.embedded.folder import DataFolder
 from deploy.embedded.launch import run_to_end, tail
 from deploy.embedded.progress import Progress
-from deploy.embedded.spec import Once, Spec
-
-STOP_ORDER = ("edge", "handlers", "models", "tls-doors", "valkey", "nats", "postgres")
+from deploy.embedded.spec import STOP_ORDER, Once, Spec
 
 
 class Supervisor:

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -52,6 +53,12 @@ class Said:
     completion_tokens: int = 0
 
 
+@cache
+def public_authorities() -> ssl.SSLContext:
+    """Whom a client trusts that was told nothing; reading them takes tens of milliseconds."""
+    return httpx.create_ssl_context()
+
+
 class Provider:
     """One model server, as seen from one event loop."""
 
@@ -63,7 +70,7 @@ class Provider:
             timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=0),
             trust_env=False,
-            verify=verify or True,
+            verify=verify or public_authorities(),
         )
         self._chats = asyncio.Semaphore(CHATS_MAX)
         self._described: tuple[float, tuple[Model, ...]] = (0.0, ())

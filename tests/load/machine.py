@@ -71,6 +71,9 @@ def wait_until_ready(
     """The status of the installation, once every process is ready."""
     until = time.monotonic() + READY_S
     while time.monotonic() < until and up.poll() is None:
+        if b'"event": "ready"' not in log.read_bytes():
+            time.sleep(0.1)
+            continue
         asked = subprocess.run(
             [PORTAL, "status", "--json"], env=environment, capture_output=True, check=False
         )
