@@ -6,6 +6,7 @@ a server, ready does, at most once a second.
 
 import asyncio
 import contextlib
+import gc
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,8 @@ from schemas.contract import Problem
 WAIT_FOR_SERVERS_S = 60.0
 WAIT_STEP_S = 0.5
 PROBE_S = 1.0
+COLLECT_AFTER = (20_000, 20, 50)
+"""How many new objects, young and middle-aged passes make the collector look at each generation."""
 
 
 class Health:
@@ -176,3 +179,14 @@ def stop_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, event.set)
     return event
+
+
+def keep_what_is_there() -> None:
+    """Let the garbage collector pass over what a process has loaded, and look less often.
+
+    A thousand models and their modules stay for good; a full pass over them holds every request
+    up for a quarter of a second.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)

@@ -52,6 +52,7 @@ async def run(settings: Settings, services: Sequence[Service]) -> None:
     health = Health("handlers")
     server = await lifecycle.serve_health(health, Clock(), settings)
     async with answering(settings, services, health):
+        lifecycle.keep_what_is_there()
         telemetry.log().info("ready", services=[service.name for service in services])
         await stop.wait()
         health.draining = True

@@ -291,6 +291,7 @@ async def run(settings: Settings, started: Callable[[str], None]) -> None:
     stop, health = lifecycle.stop_signal(), Health("edge")
     private = await lifecycle.serve_health(health, Clock(), settings)
     running = await start(settings, health)
+    lifecycle.keep_what_is_there()
     scheme = "http" if settings.tls == "off" else "https"
     started(f"{scheme}://{settings.edge_host}:{settings.edge_port}")
     stopping = asyncio.create_task(stop.wait())
