@@ -76,7 +76,10 @@ def target_of(ref: str, root: Json) -> Any:
     found: Any = root
     for part in ref[1:].split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
-        found = found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(found, list):
+            found = found[int(name)] if name.isdecimal() and int(name) < len(found) else None
+        else:
+            found = found.get(name) if isinstance(found, Mapping) else None
         if found is None:
             raise BadSchema("A $ref points at nothing.", ref=ref[:200])
     return found

@@ -1,8 +1,8 @@
 """What the inbox answers: to those who ask people, and to the people."""
 
+from bus import json_schemas
 from bus.context import Context
 from bus.database import Transaction
-from bus.fitting import require_fit
 from handlers.human import rules, service, store
 from schemas import human
 from schemas.contract import Page
@@ -144,6 +144,6 @@ async def answer(command: AnswerTask, ctx: Context) -> HumanTask:
     async with ctx.transaction() as tx:
         before = require_concerned(await held(tx, command.id), ctx)
         task = rules.answered(before, command, ctx.principal, ctx.now())
-        require_fit(task.answer_schema, task.answer, "answer")
+        json_schemas.require_fit(task.answer_schema, task.answer, "/answer")
         await tx.record(TaskAnswered(task=task))
     return task

@@ -10,13 +10,11 @@ from typing import Any
 import jsonschema_rs
 import orjson
 
+from bus import json_schemas
 from schemas.contract import Json
 from schemas.models import GenerateText, Message, ToolCall
-from schemas.problems import OutsideSchema
+from schemas.problems import BadSchema, OutsideSchema
 
-SCHEMA_BYTES_MAX = 32 * 1024
-SCHEMA_NODES_MAX = 2_000
-PATTERN_BYTES_MAX = 1024 * 1024
 MESSAGE_CHARACTERS_MAX = 300
 ANSWER_CHARACTERS_MAX = 600
 
@@ -32,40 +30,10 @@ def compiled(schema: Json) -> jsonschema_rs.Validator:
         OutsideSchema: It is no JSON Schema, reaches outside of itself, or costs too much.
     """
     try:
-        if len(orjson.dumps(schema)) > SCHEMA_BYTES_MAX or nodes(schema) > SCHEMA_NODES_MAX:
-            raise OutsideSchema("The schema is too large, or refers to itself.")
-        patterns = jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES_MAX)
-        return jsonschema_rs.validator_for(schema, pattern_options=patterns, offline=True)
-    except (jsonschema_rs.ValidationError, ValueError, TypeError) as bad:
-        message = getattr(bad, "message", None) or str(bad)
-        raise OutsideSchema(
-            f"Not a usable JSON Schema: {message[:MESSAGE_CHARACTERS_MAX]}"
-        ) from None
-
-
-def nodes(schema: Json) -> int:
-    """Nodes of a schema with its references unfolded; stops counting behind the limit."""
-    count, left = 0, [schema]
-    while left and count <= SCHEMA_NODES_MAX:
-        node: Any = left.pop()
-        count += 1
-        if isinstance(node, Mapping):
-            left.extend(node.values())
-            reference = node.get("$ref")
-            if isinstance(reference, str) and reference.startswith("#"):
-                left.append(target_of(reference, schema))
-        elif isinstance(node, list):
-            left.extend(node)
-    return count
-
-
-def target_of(reference: str, schema: Json) -> Any:
-    """What a reference inside the schema points at, or None."""
-    found: Any = schema
-    for part in reference[1:].split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
+        json_schemas.check(schema)
+        return json_schemas.compiled(schema)
+    except BadSchema as bad:
+        raise OutsideSchema(bad.message) from None
 
 
 def value_in(text: str, validator: jsonschema_rs.Validator) -> Any:

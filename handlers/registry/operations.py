@@ -12,7 +12,7 @@ from handlers.registry import calls, index, rules, service, shelf, store, watchi
 from handlers.registry.health import Watch
 from schemas import registry, tools
 from schemas.contract import Operation, Page
-from schemas.problems import IllegalMove, NotFound, OutsideSchema
+from schemas.problems import IllegalMove, NotFound
 from schemas.registry import (
     DeregisterService,
     Entry,
@@ -233,13 +233,7 @@ async def invoke_tool(name: str, command: InvokeService, ctx: Context) -> Invoke
     provider = index.provider_of(tool)
     if not ctx.reaches(None, provider, name):
         raise NotFound(name=name)
-    wrong = json_schemas.violation(tool.input_schema, command.input)
-    if wrong is not None:
-        raise OutsideSchema(
-            f"The input does not fit: {wrong['reason']}",
-            pointer=INPUT + wrong["pointer"],
-            tool=name,
-        )
+    json_schemas.require_fit(tool.input_schema, command.input, INPUT, tool=name)
     timeout_ms = None if command.timeout_s is None else int(command.timeout_s * 1000)
     request = InvokeTool(name=name, arguments=command.input, timeout_ms=timeout_ms)
     invocation = await ctx.call(tools.invoke, request, key=ctx.key)

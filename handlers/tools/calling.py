@@ -123,12 +123,7 @@ def check_arguments(tool: Tool, command: InvokeTool) -> None:
     """
     if len(orjson.dumps(command.arguments)) > rules.ARGUMENTS_BYTES_MAX:
         raise OutsideSchema("The arguments are too large.", path="", tool=tool.name)
-    wrong = json_schemas.violation(tool.input_schema, command.arguments)
-    if wrong is not None:
-        raise OutsideSchema(
-            f"The arguments do not fit the tool's schema: {wrong['reason']}",
-            path=wrong["path"], pointer=f"/arguments{wrong['pointer']}", tool=tool.name,
-        )  # fmt: skip
+    json_schemas.require_fit(tool.input_schema, command.arguments, "/arguments", tool=tool.name)
 
 
 async def follow(before: ToolInvocation, tool: Tool, ctx: Context) -> ToolInvocation | None:

@@ -4,12 +4,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jsonschema_rs
-
-from bus import named
+from bus import json_schemas, named
 from handlers.workflows import mapping
 from handlers.workflows.engine import in_order
 from handlers.workflows.mapping import Unmappable
+from schemas.problems import BadSchema
 from schemas.workflows.definitions import Finding
 from schemas.workflows.document import (
     STEPS_MAX,
@@ -159,6 +158,6 @@ def of_operation(name: str, *, task: bool) -> Iterator[str]:
 def of_schema(schema: dict[str, Any], where: str) -> Iterator[str]:
     """What is wrong with a JSON Schema."""
     try:
-        jsonschema_rs.validator_for(schema)
-    except ValueError as bad:
-        yield f"{where} is no JSON Schema: {str(bad)[:200]}"
+        json_schemas.check(schema)
+    except BadSchema as bad:
+        yield f"{where}: {bad.message}"

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from bus import travel
+from bus import json_schemas, travel
 from bus.context import Context
-from bus.fitting import require_fit
 from handlers.workflows import ending, forking, offline, service, store
 from handlers.workflows.operations.runs import load_run
 from handlers.workflows.records import document_of, step_id
@@ -85,7 +84,7 @@ async def fork_run(command: ForkRun, ctx: Context) -> WorkflowRun:
 async def fork(run: WorkflowRun, from_step: str, changes: Json, ctx: Context) -> WorkflowRun:
     """Start it with what did not wait for the step; it is of whoever forks."""
     changed = forking.changed(await document_of(run, ctx), run.inputs, changes)
-    require_fit(changed.document.inputs, changed.inputs, "inputs")
+    json_schemas.require_fit(changed.document.inputs, changed.inputs, "/inputs")
     within_s, at = changed.document.within_s, ctx.now()
     forked = ending.forked(
         run, at, within_s, id=ctx.new_id(), inputs=changed.inputs, owner_id=ctx.principal.id,

@@ -279,6 +279,8 @@ async def test_a_run_keeps_the_document_that_it_began_with(ask):
         ([tool("a", "$.nowhere.x")], "begins at none of"),
         ([tool("a", "$.steps[")], "no JSONPath"),
         ([tool("a", {"$exec": "rm"})], "no operator"),
+        ([{"key": "a", "type": "human", "question": "?", "answer": {"$ref": "#"}}], "refers to"),
+        ([{"key": "a", "type": "human", "question": "?", "answer": {"type": "no"}}], "usable JSON Sch"),
         ([{"key": "a", "type": "call", "operation": "identity.sign-in"}], "cannot be asked"),
         ([{"key": "a", "type": "call", "operation": "identity.act-for"}], "cannot be asked"),
         ([{"key": "a", "type": "job", "operation": "agents.get"}], "of the type 'call'"),
@@ -293,10 +295,11 @@ async def test_a_document_that_cannot_be_carried_out_is_refused_with_the_place(a
 
 
 async def test_inputs_must_fit_and_names_are_given_once(ask):
-    schema = {"type": "object", "required": ["n"]}
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
     workflow = await made(ask, "typed", {"key": "a", "type": "set", "value": 1}, inputs=schema)
-    with pytest.raises(OutsideSchema):
-        await started(ask, workflow)
+    with pytest.raises(OutsideSchema) as refused:
+        await started(ask, workflow, n="three")
+    assert refused.value.details["pointer"] == "/inputs/n"
     with pytest.raises(WorkflowNameTaken):
         await made(ask, "typed", {"key": "a", "type": "set", "value": 1})
     assert (await ask(definitions.get, GetWorkflow(id=workflow.id))) == workflow

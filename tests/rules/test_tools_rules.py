@@ -153,6 +153,8 @@ def test_a_call_never_leaves_the_table_of_moves(path: list[Any]) -> None:
         {"$id": "https://elsewhere", "type": "object"},
         {"$dynamicRef": "#x"},
         {"type": "nope"},
+        {"allOf": [{"items": {"$ref": "#/allOf/0"}}]},
+        {"allOf": [{}], "$ref": "#/allOf/1"},
         {"pattern": "(a+)+(?=b)"},
         {"description": "x" * 40_000},
         {"description": "a\x00b"},
@@ -181,6 +183,20 @@ def test_a_violation_names_the_place() -> None:
     assert wrong is not None
     assert (wrong["path"], wrong["pointer"]) == ("city", "/city")
     assert json_schemas.violation(SCHEMA, {"city": "Oslo"}) is None
+
+
+def test_what_does_not_fit_is_told_place_by_place_as_the_caller_has_sent_it() -> None:
+    numbers = {"type": "array", "items": {"type": "integer"}}
+    json_schemas.require_fit(numbers, [1, 2], "/input")
+    with pytest.raises(OutsideSchema) as refused:
+        json_schemas.require_fit(numbers, ["a", 2, "b" * 9_000], "/input", tool="sum")
+    details = refused.value.details
+    assert (details["path"], details["pointer"], details["tool"]) == ("0", "/input/0", "sum")
+    assert [error["pointer"] for error in details["errors"]] == ["/input/0", "/input/2"]
+    with pytest.raises(OutsideSchema) as refused:
+        json_schemas.require_fit(numbers, ["a"] * 500, "/input")
+    assert len(refused.value.details["errors"]) == json_schemas.ERRORS_SHOWN
+    assert len(json.dumps(refused.value.details)) < 20_000
 
 
 @given(

@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
+from bus import json_schemas
 from bus.context import Context
 from bus.database import Transaction
-from bus.fitting import require_fit
 from handlers.workflows import ending, people, service, store
 from handlers.workflows.engine import Outcome
 from handlers.workflows.operations.definitions import load
@@ -79,7 +79,7 @@ async def start(command: StartWorkflow, ctx: Context) -> WorkflowRun:
     workflow = await load(command.id, ctx)
     if workflow.status == "deleted":
         raise NotFound(id=command.id)
-    require_fit(workflow.document.get("inputs", {}), command.inputs, "inputs")
+    json_schemas.require_fit(workflow.document.get("inputs", {}), command.inputs, "/inputs")
     run = ending.new_run(
         workflow, command.inputs, ctx.now(), id=ctx.new_id(),
         within_s=workflow.document.get("within_s"), owner_id=ctx.principal.id,

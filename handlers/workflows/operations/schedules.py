@@ -2,9 +2,9 @@
 
 from datetime import datetime
 
+from bus import json_schemas
 from bus.context import Context
 from bus.database import Transaction
-from bus.fitting import require_fit
 from handlers.workflows import service, store, timetable
 from handlers.workflows.operations.definitions import load
 from schemas.contract import Page
@@ -74,7 +74,7 @@ async def require_startable(command: Scheduled, ctx: Context) -> None:
     workflow = await load(command.workflow_id, ctx)
     if workflow.status == "deleted":
         raise NotFound(id=workflow.id)
-    require_fit(workflow.document.get("inputs", {}), command.inputs, "inputs")
+    json_schemas.require_fit(workflow.document.get("inputs", {}), command.inputs, "/inputs")
 
 
 @service.handles(schedules.schedule_create)
