@@ -19,12 +19,11 @@ from schemas.contract import (
     Schema,
     Title,
 )
-from schemas.principal import Role
+from schemas.principal import PersonId, Role
 from schemas.problems import IllegalMove, NotFound, OutsideSchema
 
 TaskKind = Literal["question", "approval"]
 TaskStatus = Literal["open", "answered", "expired", "withdrawn"]
-PersonId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 VERDICT: Json = {
     "type": "object", "required": ["approved"], "additionalProperties": False,
@@ -157,6 +156,10 @@ class ContentChanged(Problem, code="ERR_197", status=409):
     """The answer does not name what is asked about now; look at it again."""
 
 
+class NobodyThere(Problem, code="ERR_199", status=400):
+    """The one whom the task is for is no active user, nor the owner of a good API key."""
+
+
 class TaskAsked(Event, name="human.task_asked"):
     """Something waits for a person, or asks something else than before."""
 
@@ -188,8 +191,9 @@ class TaskWithdrawn(Event, name="human.task_withdrawn"):
 
 
 ask = Operation(
-    "human.ask", AskPerson, HumanTask, internal=True, emits=(TaskAsked,), idempotent=True
-)
+    "human.ask", AskPerson, HumanTask, internal=True, problems=(NobodyThere,), emits=(TaskAsked,),
+    idempotent=True,
+)  # fmt: skip
 settle = Operation(
     "human.settle", SettleTask, HumanTask, internal=True, problems=(NotFound,),
     emits=(TaskExpired,), idempotent=True,
@@ -212,7 +216,8 @@ release = Operation(
 )  # fmt: skip
 delegate = Operation(
     "human.delegate", DelegateTask, HumanTask, rest="POST /inbox/{id}/delegate",
-    may="inbox:update", problems=(NotFound, IllegalMove), emits=(TaskMoved,), idempotent=True,
+    may="inbox:update", problems=(NotFound, IllegalMove, NobodyThere), emits=(TaskMoved,),
+    idempotent=True,
 )  # fmt: skip
 answer = Operation(
     "human.answer", AnswerTask, HumanTask, rest="POST /inbox/{id}/answer", may="inbox:approve",

@@ -8,11 +8,13 @@ from collections.abc import Collection
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StringConstraints
 
 from schemas.contract import KNOWN, Schema
 
 Scope = Literal["all", "own", "none"]
+PersonId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+"""A user's id, or the name of an owner who is no user."""
 Role = Literal["admin", "developer", "operator", "viewer"]
 Kind = Literal["user", "key", "client", "agent", "service", "anonymous"]
 ROLES: tuple[Role, ...] = ("admin", "developer", "operator", "viewer")

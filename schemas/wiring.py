@@ -117,6 +117,7 @@ DOMAINS: dict[str, Wiring] = {
         asks_anything=True,
         hears=(workflow_runs.RunMoved, workflow_runs.RunTold, workflow_runs.RunEnded),
     ),
+    "human": Wiring(calls=(principals.person,)),
     "registry": Wiring(
         calls=(tools.listing, tools.get, tools.invoke),
         asks_anything=True,

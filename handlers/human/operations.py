@@ -14,6 +14,7 @@ from schemas.human import (
     GetTask,
     HumanTask,
     ListTasks,
+    NobodyThere,
     ReleaseTask,
     SettleTask,
     TaskAnswered,
@@ -23,7 +24,12 @@ from schemas.human import (
     TaskWithdrawn,
     WithdrawTask,
 )
+from schemas.identity import principals
+from schemas.identity.principals import FindPerson
+from schemas.principal import Principal
 from schemas.problems import NotFound
+
+INBOX = Principal(id="human", kind="service", via="bus")
 
 
 async def find(tx: Transaction, task_id: str) -> HumanTask | None:
@@ -55,9 +61,33 @@ def require_concerned(task: HumanTask, ctx: Context) -> HumanTask:
     return task
 
 
+async def require_person(person_id: str, ctx: Context) -> None:
+    """Refuse to wait for somebody who cannot answer.
+
+    Raises:
+        NobodyThere: There is no such person, or not any more.
+    """
+    try:
+        await ctx.as_principal(INBOX).call(principals.person, FindPerson(id=person_id))
+    except NotFound:
+        raise NobodyThere(assignee_id=person_id) from None
+
+
+async def seen(task_id: str, ctx: Context) -> HumanTask:
+    """The task as it is now, if the caller may know of it.
+
+    Raises:
+        NotFound: It is not there, or not for him.
+    """
+    task = HumanTask.model_validate(await ctx.row(store.GET, task_id))
+    return require_concerned(task, ctx)
+
+
 @service.handles(human.ask)
 async def ask(command: AskPerson, ctx: Context) -> HumanTask:
     """Put it into the inbox, unless it is there; what is asked anew is open again."""
+    if command.assignee_id is not None and not await ctx.database.row(store.GET, command.id):
+        await require_person(command.assignee_id, ctx)
     async with ctx.transaction() as tx:
         before = await find(tx, command.id)
         task = rules.asked(command, before, ctx.now())
@@ -105,8 +135,7 @@ async def listing(command: ListTasks, ctx: Context) -> Page[HumanTask]:
 @service.handles(human.get)
 async def get(command: GetTask, ctx: Context) -> HumanTask:
     """One row."""
-    task = HumanTask.model_validate(await ctx.row(store.GET, command.id))
-    return require_concerned(task, ctx)
+    return await seen(command.id, ctx)
 
 
 @service.handles(human.claim)
@@ -130,7 +159,9 @@ async def release(command: ReleaseTask, ctx: Context) -> HumanTask:
 
 @service.handles(human.delegate)
 async def delegate(command: DelegateTask, ctx: Context) -> HumanTask:
-    """To somebody else."""
+    """To somebody else, who is there; whoever may not know of the task does not learn that."""
+    await seen(command.id, ctx)
+    await require_person(command.assignee_id, ctx)
     async with ctx.transaction() as tx:
         before = require_concerned(await held(tx, command.id), ctx)
         task = rules.delegated(before, command.assignee_id, ctx.principal, ctx.now())

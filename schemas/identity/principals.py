@@ -8,7 +8,7 @@ from pydantic import Field
 from schemas.contract import KNOWN, Id, Operation, Schema
 from schemas.identity.keys import KeyPrefix, SecretHash
 from schemas.policy import Rule, Thing
-from schemas.principal import Mandate, Permission, Principal, RunRights
+from schemas.principal import Mandate, Permission, PersonId, Principal, RunRights
 from schemas.problems import Denied, NotFound, Unauthenticated
 
 PAGE_OF_RULES = 1000
@@ -60,6 +60,19 @@ class ActFor(Schema):
     mandate: Mandate | None = Field(
         None, description="What was left to the work; without one, a user's roles as they are now."
     )
+
+
+class FindPerson(Schema):
+    """Find out whether somebody is there who can be given something to do."""
+
+    id: PersonId
+
+
+class Person(Schema):
+    """An active user, or who is none and has a good API key, as the first key's `admin`."""
+
+    id: str
+    name: str
 
 
 class ListRules(Schema):
@@ -123,6 +136,9 @@ resolve_token = Operation(
 )  # fmt: skip
 act_for = Operation(
     "identity.act-for", ActFor, Principal, problems=(Unauthenticated,), timeout_s=2, internal=True
+)
+person = Operation(
+    "identity.person", FindPerson, Person, problems=(NotFound,), timeout_s=2, internal=True
 )
 rules = Operation("identity.rules", ListRules, Rules, internal=True)
 explain = Operation(

@@ -16,8 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from schemas.contract import SUBJECT_PART, Id, Json, ModelName, Name, Schema, Title, Token
-from schemas.human import PersonId
-from schemas.principal import Role
+from schemas.principal import PersonId, Role
 
 STEPS_MAX = 1_000
 ITEMS_MAX = 10_000

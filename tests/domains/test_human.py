@@ -15,9 +15,13 @@ from schemas.human import (
     DelegateTask,
     GetTask,
     ListTasks,
+    NobodyThere,
     ReleaseTask,
     sha256_of,
 )
+from schemas.identity import keys, users
+from schemas.identity.keys import IssueKey, RevokeKey
+from schemas.identity.users import CreateUser, DisableUser, EnableUser
 from schemas.problems import IllegalMove, NotFound, OutsideSchema
 from schemas.tools import ListInvocations
 from schemas.workflows import definitions, runs
@@ -45,6 +49,12 @@ async def answered(ask, task, answer, sha256=None):
     return await ask(human.answer, AnswerTask(id=task.id, answer=answer, sha256=sha256))
 
 
+async def person(ask, ask_as, role, login):
+    """Somebody who can be named, asking."""
+    user = await ask(users.create_user, CreateUser(login=login, name=login, roles=(role,)))
+    return user.id, ask_as(role, user.id)
+
+
 async def inbox(ask, **chosen):
     return [task.id for task in (await ask(human.listing, ListTasks(**chosen))).items]
 
@@ -56,8 +66,8 @@ async def invoked(ask):
 async def test_a_question_is_in_the_inbox_of_whom_it_is_for_until_it_is_answered(
     platform, ask, ask_as
 ):
-    bob, eve = ask_as("viewer", "bob"), ask_as("viewer", "eve")
-    run, task = await waiting(ask, "asks", asking(assignee_id="bob", due_s=60, within_s=600))
+    (bob_id, bob), eve = await person(ask, ask_as, "viewer", "bob"), ask_as("viewer", "eve")
+    run, task = await waiting(ask, "asks", asking(assignee_id=bob_id, due_s=60, within_s=600))
     assert (task.title, task.question, task.kind) == ("asks: may", "May I?", "question")
     assert (task.run_id, task.owner_id, task.sha256) == (run.id, run.owner_id, None)
     assert (task.due_at - task.created_at).total_seconds() == pytest.approx(60, abs=1)
@@ -92,14 +102,17 @@ async def test_a_task_of_a_role_is_claimed_given_back_and_given_to_somebody_else
     platform, ask, ask_as
 ):
     ada, olga = ask_as("developer", "ada"), ask_as("operator", "olga")
-    otto, carol = ask_as("operator", "otto"), ask_as("viewer", "carol")
+    otto, (carol_id, carol) = (
+        ask_as("operator", "otto"),
+        await person(ask, ask_as, "viewer", "carol"),
+    )
     run, task = await waiting(ada, "roles", asking(for_role="operator"))
     assert await inbox(otto, mine=True, for_role="operator") == [task.id]
     assert (await olga(human.claim, ClaimTask(id=task.id))).claimed_by == "olga"
     for refused in (
         answered(otto, task, {"yes": True}),
         otto(human.claim, ClaimTask(id=task.id)),
-        otto(human.delegate, DelegateTask(id=task.id, assignee_id="carol")),
+        otto(human.delegate, DelegateTask(id=task.id, assignee_id=carol_id)),
     ):
         with pytest.raises(IllegalMove):
             await refused
@@ -108,10 +121,46 @@ async def test_a_task_of_a_role_is_claimed_given_back_and_given_to_somebody_else
         await otto(human.release, ReleaseTask(id=task.id))
     with pytest.raises(NotFound):
         await carol(human.claim, ClaimTask(id=task.id))
-    given = await ada(human.delegate, DelegateTask(id=task.id, assignee_id="carol"))
-    assert (given.assignee_id, given.for_role) == ("carol", None)
-    assert (await answered(carol, task, {"yes": True})).answered_by == "carol"
+    given = await ada(human.delegate, DelegateTask(id=task.id, assignee_id=carol_id))
+    assert (given.assignee_id, given.for_role) == (carol_id, None)
+    assert (await answered(carol, task, {"yes": True})).answered_by == carol_id
     assert (await ended(ada, run)).result == {"yes": True}
+
+
+async def test_nothing_is_given_to_who_is_not_there_or_cannot_sign_in_any_more(
+    platform, ask, ask_as
+):
+    bob_id, bob = await person(ask, ask_as, "viewer", "bob")
+    run, task = await waiting(ask, "given", asking(assignee_id=bob_id))
+    await ask(users.disable_user, DisableUser(id=bob_id))
+    for nobody in ("nobody", Clock().new_id(), bob_id):
+        with pytest.raises(NobodyThere) as refused:
+            await ask(human.delegate, DelegateTask(id=task.id, assignee_id=nobody))
+        assert (refused.value.status, refused.value.details) == (400, {"assignee_id": nobody})
+        workflow = await made(ask, f"for-{nobody}", asking(assignee_id=nobody))
+        refused_run = await ended(ask, await started(ask, workflow))
+        assert (refused_run.status, refused_run.error["code"]) == ("failed", "ERR_199")
+    eve = ask_as("viewer", "eve")
+    with pytest.raises(NotFound):
+        await eve(human.delegate, DelegateTask(id=task.id, assignee_id="nobody"))
+    assert await inbox(ask) == [task.id]
+    await ask(users.enable_user, EnableUser(id=bob_id))
+    given = await ask(human.delegate, DelegateTask(id=task.id, assignee_id=bob_id))
+    assert (await answered(bob, given, {"yes": True})).answered_by == bob_id
+    assert (await ended(ask, run)).status == "succeeded"
+
+
+async def test_a_task_is_given_to_who_is_no_user_as_long_as_his_key_is_good(platform, ask):
+    run, task = await waiting(ask, "keyed", asking())
+    named = DelegateTask(id=task.id, assignee_id="admin")
+    with pytest.raises(NobodyThere):
+        await ask(human.delegate, named)
+    issued = await ask(keys.issue_key, IssueKey(name="only"))
+    assert (await ask(human.delegate, named)).assignee_id == "admin"
+    await ask(keys.revoke_key, RevokeKey(id=issued.key.id))
+    with pytest.raises(NobodyThere):
+        await ask(human.delegate, named)
+    await ask(runs.cancel, CancelWorkflowRun(id=run.id))
 
 
 async def test_an_approval_shows_what_will_be_done_and_counts_for_nothing_else(platform, ask):

@@ -20,7 +20,8 @@ async def test_people_see_live_what_concerns_them_and_answer_it(
         await socket.send(op="subscribe", topics=["inbox"])
         await socket.next("subscribed")
         named = await put(assignee_id="viewer", content={"rows": 7})
-        await put(assignee_id="somebody")
+        await key_of("operator")
+        await put(assignee_id="operator")
         of_role = await put(for_role="viewer")
         seen = [await socket.next("event") for _ in range(2)]
         assert [event["entity_id"] for event in seen] == [named, of_role]

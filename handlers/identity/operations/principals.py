@@ -20,7 +20,9 @@ from schemas.identity.principals import (
     ActFor,
     Explain,
     Explanation,
+    FindPerson,
     ListRules,
+    Person,
     Resolved,
     ResolveKey,
     ResolveKeyId,
@@ -33,7 +35,7 @@ from schemas.identity.sessions import Session
 from schemas.identity.users import User
 from schemas.policy import Rule
 from schemas.principal import Principal, RunRights
-from schemas.problems import Denied, Unauthenticated
+from schemas.problems import Denied, NotFound, Unauthenticated
 
 USED_AGAIN_S = 60
 
@@ -127,6 +129,17 @@ async def of_run(session: Session, run: RunRights | None, ctx: Context) -> Resol
 async def act_for(command: ActFor, ctx: Context) -> Principal:
     """What is left of a mandate."""
     return await acting.agent_of(command.owner_id, command.mandate, ctx)
+
+
+@service.handles(principals.person)
+async def person(command: FindPerson, ctx: Context) -> Person:
+    """A user, or the owner of a key who is none; nobody who could not show a credential."""
+    user = await acting.account(command.id, ctx)
+    if user is not None and user.status == "active":
+        return Person(id=user.id, name=user.name)
+    if user is not None or await ctx.database.row(keys_store.KEYED, command.id) is None:
+        raise NotFound(id=command.id)
+    return Person(id=command.id, name=command.id)
 
 
 def fields_of(row: Any) -> dict[str, Any]:

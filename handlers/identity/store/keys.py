@@ -56,6 +56,13 @@ GOOD_OF = Statement(
     ORDER BY id FOR UPDATE
     """
 )
+KEYED = Statement(
+    """
+    SELECT 1 AS found FROM identity.api_keys
+    WHERE owner_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+    LIMIT 1
+    """
+)
 COUNT_USES = Statement(
     """
     INSERT INTO identity.key_uses AS u (key_id, uses, last_used_at)
