@@ -4,6 +4,7 @@
     run      built-in function or remote subject, inside the tool's timeout
     check    against the output schema
     record   the outcome; the same key is answered with it from then on
+    again    at most twice, when nothing was heard and the tool bears being called again
 
 Between claim and record the process may die. The next request under the same key finds the call
 without an outcome and, once its time is over, repeats it if the tool bears that.
@@ -73,9 +74,27 @@ async def call_once(command: InvokeTool, ctx: Context) -> ToolInvocation:
         if following is None:
             return before
         invocation = following
-    time_s = time_for(tool, command, ctx)
-    await claim(invocation, ctx)
-    return await carry_out(tool, invocation, time_s, ctx)
+    return await call_until_heard(tool, command, invocation, ctx)
+
+
+async def call_until_heard(
+    tool: Tool, command: InvokeTool, invocation: ToolInvocation, ctx: Context
+) -> ToolInvocation:
+    """Call the tool; one that bears it is called again when a request or answer was lost.
+
+    Every attempt has the id of the first, so a careful tool knows it again.
+    """
+    while True:
+        time_s = time_for(tool, command, ctx)
+        await claim(invocation, ctx)
+        try:
+            return await carry_out(tool, invocation, time_s, ctx)
+        except ToolTimedOut:
+            left_s = time_left_s(ctx)
+            if not rules.worth_another(invocation, tool) or left_s < ANSWER_MARGIN_S + TIME_MIN_S:
+                raise
+            unheard = ToolInvocation.model_validate(await ctx.row(store.INVOCATION, invocation.id))
+            invocation = rules.again(unheard, ctx.now())
 
 
 def id_of(ctx: Context) -> str:
@@ -156,12 +175,17 @@ def time_for(tool: Tool, command: InvokeTool, ctx: Context) -> float:
         TimedOut: No time is left.
     """
     time_s = min(command.timeout_ms or tool.timeout_ms, tool.timeout_ms) / 1000
-    if ctx.deadline_ms is not None:
-        left_s = (ctx.deadline_ms - ctx.platform.clock.unix_ms()) / 1000
-        time_s = min(time_s, left_s - ANSWER_MARGIN_S)
+    time_s = min(time_s, time_left_s(ctx) - ANSWER_MARGIN_S)
     if time_s < TIME_MIN_S:
         raise TimedOut("No time is left to call the tool.")
     return time_s
+
+
+def time_left_s(ctx: Context) -> float:
+    """Until the caller waits no more."""
+    if ctx.deadline_ms is None:
+        return math.inf
+    return (ctx.deadline_ms - ctx.platform.clock.unix_ms()) / 1000
 
 
 async def claim(invocation: ToolInvocation, ctx: Context) -> None:

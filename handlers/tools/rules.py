@@ -3,7 +3,7 @@
 A definition is pinned: name and version stand for one schema for ever. A call has the moves
 
     executing -> succeeded | failed | timed_out | needs_attention
-    executing, failed -> executing      (again, under the same key)
+    executing, failed, timed_out -> executing      (again, under the same key)
 """
 
 import hashlib
@@ -30,6 +30,7 @@ from schemas.tools import (
 RESULT_BYTES_MAX = 256 * 1024
 ARGUMENTS_BYTES_MAX = 256 * 1024
 CUT_OFF_GRACE_S = 5.0
+ATTEMPTS_MAX = 3
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "story-portal:tools")
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}(\.[a-z0-9_-]{1,31})?")
 VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}")
@@ -42,7 +43,7 @@ MOVES: dict[InvocationStatus, frozenset[InvocationStatus]] = {
     status: frozenset() for status in get_args(InvocationStatus)
 }
 MOVES["executing"] = frozenset({"executing", "succeeded", "failed", "timed_out", "needs_attention"})
-MOVES["failed"] = frozenset({"executing"})
+MOVES["failed"] = MOVES["timed_out"] = frozenset({"executing"})
 
 Next = Literal["answer", "fail", "wait", "again", "give_up"]
 
@@ -199,7 +200,8 @@ def what_next(invocation: ToolInvocation, tool: Tool, now: datetime) -> Next:
     """What a second request under the same key means.
 
     A failure that may pass is tried again if the tool bears it or was never reached; a call that
-    was cut off is tried again if the tool bears it, and otherwise given up to people.
+    was cut off is tried again if the tool bears it, and otherwise given up to people. What was not
+    heard in time may have been done, so only a tool that bears it is called again.
     """
     if invocation.status == "succeeded":
         return "answer"
@@ -207,11 +209,18 @@ def what_next(invocation: ToolInvocation, tool: Tool, now: datetime) -> Next:
         if now < invocation.started_at + longest(tool):
             return "wait"
         return "again" if tool.repeatable else "give_up"
+    if invocation.status == "timed_out" and tool.repeatable:
+        return "again"
     error = invocation.error or {}
     unreached = error.get("code") == Unavailable.code
     if invocation.status == "failed" and error.get("retryable") and (tool.repeatable or unreached):
         return "again"
     return "fail"
+
+
+def worth_another(invocation: ToolInvocation, tool: Tool) -> bool:
+    """Whether a call that was not heard is tried once more for the same caller."""
+    return tool.repeatable and invocation.attempts < ATTEMPTS_MAX
 
 
 def longest(tool: Tool) -> timedelta:
