@@ -1,8 +1,11 @@
 """How any step is done: by asking an operation, a person, or another workflow."""
 
-from handlers.workflows import ending, people
+from bus import travel
+from handlers.workflows import ending, forking, people, store
+from handlers.workflows.checking import every
 from handlers.workflows.engine import Begin, BeginUndo
-from handlers.workflows.steps import Came, Place, carry_out
+from handlers.workflows.mapping import Unmappable
+from handlers.workflows.steps import Came, Place, carry_out, undoing
 from schemas.workflows.document import Document, HumanStep, WorkflowStep
 from schemas.workflows.runs import WorkflowRun
 
@@ -20,4 +23,25 @@ async def do(
     if isinstance(begin, Begin) and isinstance(begin.step, HumanStep):
         return await people.ask(begin, place, document, run)
     people.require_approved(begin, people.guards_of(document))
+    if isinstance(begin, BeginUndo) and run.forked_from and await held(begin, place, document):
+        return Came("done")
     return await carry_out(begin, place)
+
+
+async def held(begin: BeginUndo, place: Place, document: Document) -> bool:
+    """Whether a fork would take back what a run holds that it was forked from.
+
+    A step of a fork may be answered with what is there already, such as a document of the same
+    content: then the effect is that of the run before, and stays with it.
+    """
+    try:
+        operation, command = undoing(begin.undo, begin.known)
+    except Unmappable:
+        return False  # it fails as any other undo does
+    thing = getattr(command, "id", None)
+    if thing is None:
+        return False
+    place.asks(travel.question(operation, command))
+    undoable = {s.key for s in every(document.steps) if getattr(s, "undo", None)}
+    rows = await place.ctx.database.rows(store.HELD_BEFORE, place.run_id, str(thing))
+    return any(forking.key_of(row["path"]) in undoable for row in rows)

@@ -90,8 +90,8 @@ def of_type(kind: str, steps: Iterable[Json], path: str) -> list[Json]:
 
 def place_of_output(rest: str, steps: Mapping[str, Json]) -> str | None:
     """The path of the step whose output is given: `each[3].review` of `each[3].review.output`."""
-    last = LAST_KEY.search(rest.removesuffix(OUTPUT)) if rest.endswith(OUTPUT) else None
-    step = steps.get(last[0]) if last else None
+    key = key_of(rest.removesuffix(OUTPUT)) if rest.endswith(OUTPUT) else None
+    step = steps.get(key) if key else None
     return rest.removesuffix(OUTPUT) if step and step["type"] not in BLOCKS else None
 
 
@@ -141,6 +141,12 @@ def kept(
 def keys_of(document: Document) -> set[str]:
     """The keys of all steps."""
     return {step.key for step in checking.every(document.steps)}
+
+
+def key_of(path: str) -> str | None:
+    """The key of the step that stands at a path: `review` of `each[3].review`."""
+    last = LAST_KEY.search(path)
+    return last[0] if last else None
 
 
 def inside(path: str, block: str) -> bool:

@@ -130,10 +130,17 @@ async def call(step: CallStep, known: Json, place: Place) -> Came:
 
 async def undo(step: Undo, known: Json, place: Place) -> Came:
     """Take a step back."""
+    return Came("done", await ask(place, *undoing(step, known)))
+
+
+def undoing(step: Undo, known: Json) -> tuple[Operation[Any, Any], Schema]:
+    """What is asked to take a step back.
+
+    Raises:
+        Unmappable: Its input cannot be computed.
+    """
     operation = catalogue.operation(step.operation)
-    return Came(
-        "done", await ask(place, operation, command_of(operation, computed(step.input, known)))
-    )
+    return operation, command_of(operation, computed(step.input, known))
 
 
 async def job(step: JobStep, known: Json, place: Place) -> Came:

@@ -40,6 +40,22 @@ RUNS = Statement(
     """
 )
 STEPS = Statement("SELECT * FROM flow.steps WHERE run_id = $1")
+HELD_BEFORE = Statement(
+    """
+    WITH RECURSIVE before (id) AS (
+        SELECT forked_from FROM flow.runs WHERE id = $1 AND forked_from IS NOT NULL
+        UNION
+        SELECT r.forked_from FROM before b JOIN flow.runs r ON r.id = b.id
+        WHERE r.forked_from IS NOT NULL
+    )
+    SELECT s.path FROM before b JOIN flow.steps s ON s.run_id = b.id
+    WHERE s.status = 'done' AND position($2::text IN s.output::text) > 0 AND NOT EXISTS (
+        SELECT 1 FROM flow.steps u
+        WHERE u.run_id = s.run_id AND u.path = s.path || '!undo' AND u.status = 'done'
+    )
+    """
+)
+"""Steps of the runs that a run was forked from that gave a thing and were not taken back."""
 STEP_PATHS = Statement("SELECT id, path FROM flow.steps WHERE run_id = $1 ORDER BY started_at, id")
 STEP = Statement("SELECT * FROM flow.steps WHERE id = $1")
 STEPS_PAGE = Statement(

@@ -117,6 +117,29 @@ async def test_a_fork_that_fails_takes_back_only_what_it_did_itself(ask, platfor
         assert report.ok, report
 
 
+async def test_a_fork_never_takes_back_what_a_run_before_it_holds(ask, platform):
+    steps = (write("first", "one"), write("second", "two"), tool("last", "1"))
+    run = await done(ask, "kept", *steps)
+    failing, other = {"steps.last.input.expression": "1 / 0"}, write("x", "three")["input"]
+    same = await ended(ask, await fork(ask, run, "second", **failing))
+    third = await ended(ask, await fork(ask, run, "second", **{"steps.second.input": other}))
+    back = await ended(
+        ask, await fork(ask, third, "second", **{"steps.second.input": steps[1]["input"]} | failing)
+    )
+    assert [r.status for r in (run, same, third, back)] == ["succeeded", "undone"] * 2
+    second = (await steps_of(ask, run))["second"].output["id"]
+    for fork_of_it in (same, back):
+        own = await steps_of(ask, fork_of_it)
+        assert (own["second"].output["id"], own["second"].taken_from) == (second, None)
+        report = await rerun(ask, fork_of_it)
+        assert report.ok, report
+    page = await ask(documents.listing, ListDocuments(limit=50))
+    left = {d.id for d in page.items if d.status != "deleted"}
+    holders = [(run, "first"), (run, "second"), (third, "second")]
+    assert left == {(await steps_of(ask, r))[path].output["id"] for r, path in holders}
+    assert len(left) == 3
+
+
 async def test_a_run_that_was_cancelled_ends_again_as_it_did_and_open_ones_are_refused(ask):
     workflow = await made(ask, "patient", tool("a", "1"), ASK)
     run = await started(ask, workflow)
