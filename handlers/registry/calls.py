@@ -1,9 +1,11 @@
 """How calls of services went, as far as this process has seen and nobody has taken down yet."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bus import stopping
 from schemas.contract import Problem
 
 SERVICES_MAX = 10_000
@@ -21,11 +23,18 @@ def count(service_name: str, *, well: bool) -> None:
 
 @contextmanager
 def counted(service_name: str) -> Iterator[None]:
-    """Count what happens inside as one call."""
+    """Count what happens inside as one call; one that nobody wants any more says nothing."""
     try:
         yield
     except Problem as problem:
         count(service_name, well=problem.status < FAULT_FROM)
+        raise
+    except asyncio.CancelledError as cancelled:
+        if not stopping.is_for_good(cancelled):  # its caller's time was over
+            count(service_name, well=False)
+        raise
+    except Exception:  # an answer that cannot be read
+        count(service_name, well=False)
         raise
     count(service_name, well=True)
 

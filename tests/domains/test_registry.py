@@ -6,10 +6,12 @@ import json
 import nats
 import pytest
 
+from bus.clock import Clock
+from handlers.agents import rules as agent_rules
 from schemas import events, registry
 from schemas.events import QueryEvents
-from schemas.problems import NotFound
-from schemas.registry import GetService, ListServices, SearchServices
+from schemas.problems import Internal, NotFound
+from schemas.registry import GetService, InvokeService, ListServices, SearchServices
 from tests.conftest import eventually, settled
 
 pytestmark = pytest.mark.usefixtures("platform")
@@ -114,3 +116,25 @@ async def test_services_operations_and_tools_are_found_with_spelling_mistakes(as
     assert ("operation", "agents.create") in await best("crate agent")
     assert (await best("calcluator"))[0] == ("tool", "calculator.evaluate")
     assert await best("zzzzzz") == []
+
+
+async def test_invoked_operations_that_fail_show_in_their_service_and_refusals_do_not(
+    ask, monkeypatch
+):
+    await find(ask, "agents", status="ready")
+    nobody = InvokeService(name="agents.get", input={"id": Clock().new_id()})
+    for _ in range(12):
+        with pytest.raises(NotFound):
+            await ask(registry.invoke, nobody)
+
+    def broken(*_, **__):
+        raise RuntimeError("anything")
+
+    monkeypatch.setattr(agent_rules, "new_agent", broken)
+    for number in range(24):
+        command = InvokeService(name="agents.create", input={"name": f"reader-{number}"})
+        with pytest.raises(Internal):
+            await ask(registry.invoke, command)
+    found = await find(ask, "agents", status="unhealthy")
+    assert found.reason.endswith("% of its calls fail.")
+    assert not found.reason.startswith("100"), "what was refused went well"

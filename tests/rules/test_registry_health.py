@@ -1,5 +1,6 @@
 """How a service is: told at once when it matters, and not again and again when it flaps."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -7,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers.registry import health
+from bus import stopping
+from handlers.registry import calls, health
 from handlers.registry.health import FALL, PENALTY_MAX, RELEASE_AT, RISE, SUPPRESS_AT, Health
+from schemas.problems import Internal, NotFound, TimedOut
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ANY = st.tuples(
@@ -201,3 +204,31 @@ def test_what_is_registered_anew_keeps_its_penalty_and_nothing_else(world):
     new = health.forgiven(state, state.at)
     assert (new.penalty, new.flapping) == (state.penalty, state.flapping)
     assert new.condition == "ready"
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "counts"),
+    [
+        (None, (1, 0)),
+        (NotFound(), (1, 0)),
+        (Internal(), (0, 1)),
+        (TimedOut(), (0, 1)),
+        (asyncio.CancelledError(), (0, 1)),
+        (asyncio.CancelledError(stopping.FOR_GOOD), None),
+        (ValueError("no such answer was promised"), (0, 1)),
+    ],
+    ids=["answered", "refused", "broken", "too late", "cut off", "stopped", "unreadable"],
+)
+def test_a_call_counts_against_its_service_however_it_fails(ended_by, counts):
+    async def call():
+        with calls.counted("weather"):
+            if ended_by is not None:
+                raise ended_by
+
+    calls.taken()
+    if ended_by is None:
+        asyncio.run(call())
+    else:
+        with pytest.raises(type(ended_by)):
+            asyncio.run(call())
+    assert calls.taken().get("weather") == counts
