@@ -5,7 +5,7 @@ whom is no part of it: a fork asks the same in another's name.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -13,13 +13,15 @@ from pydantic import ValidationError
 
 from bus import pages
 from schemas.contract import Json, Listing, Operation, Page, Schema
-from schemas.events import HISTORY_IDS_MAX, History, StoredEvent
+from schemas.events import HISTORY_IDS_MAX, HISTORY_MAX, History, ReadHistory, StoredEvent
 from schemas.problems import NotFound, TooLarge
 from schemas.travel import (
     Asked,
     BadChange,
     Difference,
     Divergence,
+    GetRunAt,
+    ListRunStates,
     PastRun,
     Rerun,
     RunComparison,
@@ -169,20 +171,49 @@ def unfit(bad: ValidationError) -> BadChange:
     return BadChange(fields=[".".join(map(str, e["loc"])) + ": " + e["msg"] for e in errors[:10]])
 
 
+def every_state(
+    request: ListRunStates, kinds: tuple[str, ...], step_ids: Iterable[str]
+) -> ReadHistory:
+    """What of the log makes a page of a run's states.
+
+    Raises:
+        TooLarge: The run has too many steps.
+    """
+    return ReadHistory(
+        types=kinds, ids=things(request.id, step_ids), after_seq=position(request),
+        limit=request.limit,
+    )  # fmt: skip
+
+
+def last_states(
+    request: GetRunAt, kinds: tuple[str, ...], step_ids: Iterable[str]
+) -> ReadHistory:  # fmt: skip
+    """What of the log says how a run and its steps were at a position or time.
+
+    Raises:
+        TooLarge: The run has too many steps.
+    """
+    return ReadHistory(
+        types=kinds, ids=things(request.id, step_ids), seq=request.seq, at=request.at,
+        last_only=True, limit=HISTORY_MAX,
+    )  # fmt: skip
+
+
 def position(request: Listing) -> int:
     """Behind which position of the log a page begins."""
     (seq,) = pages.after(request, (int,))
     return int(seq or 0)
 
 
-def things(run_id: str, step_ids: Sequence[str]) -> tuple[str, ...]:
+def things(run_id: str, step_ids: Iterable[str]) -> tuple[str, ...]:
     """A run and its steps, whose history is read.
 
     Raises:
         TooLarge: They are too many for one request.
     """
-    require_few(len(step_ids), HISTORY_IDS_MAX - 1)
-    return (run_id, *step_ids)
+    ids = (run_id, *step_ids)
+    require_few(len(ids) - 1, HISTORY_IDS_MAX - 1)
+    return ids
 
 
 def states(request: Listing, history: History, names: Mapping[str, str]) -> Page[RunState]:

@@ -8,7 +8,7 @@ from handlers.agents.reactions import AGENTS, steps_of
 from schemas import agents, events
 from schemas.agents import Agent, Run, StartRun, Step, StepTaken
 from schemas.contract import Json, Page
-from schemas.events import HISTORY_MAX, History, ReadHistory
+from schemas.events import History, ReadHistory
 from schemas.problems import IllegalMove
 from schemas.travel import (
     CompareRuns,
@@ -26,6 +26,11 @@ from schemas.travel import (
 ENTITIES = (Run.noun(), Step.noun())
 
 
+async def names_of(run: Run, ctx: Context) -> dict[str, str]:
+    """What the steps of a run are called, by their ids."""
+    return {row["id"]: row["name"] for row in await ctx.database.rows(store.STEP_NAMES, run.id)}
+
+
 async def history(asked: ReadHistory, ctx: Context) -> History:
     """Entries of the log; the caller may see the run, so also what it was."""
     return await ctx.as_principal(AGENTS).call(events.history, asked)
@@ -34,25 +39,17 @@ async def history(asked: ReadHistory, ctx: Context) -> History:
 @service.handles(agents.run_states)
 async def states(command: ListRunStates, ctx: Context) -> Page[RunState]:
     """A page of what the log has of the run and its steps."""
-    run = await load_run(command.id, ctx)
-    names = {row["id"]: row["name"] for row in await ctx.database.rows(store.STEP_NAMES, run.id)}
-    asked = ReadHistory(
-        types=ENTITIES, ids=travel.things(run.id, [*names]), after_seq=travel.position(command),
-        limit=command.limit,
-    )  # fmt: skip
+    names = await names_of(await load_run(command.id, ctx), ctx)
+    asked = travel.every_state(command, ENTITIES, names)
     return travel.states(command, await history(asked, ctx), names)
 
 
 @service.handles(agents.run_at)
 async def at(command: GetRunAt, ctx: Context) -> PastRun:
     """The newest entry of the run and of each step."""
-    run = await load_run(command.id, ctx)
-    ids = [row["id"] for row in await ctx.database.rows(store.STEP_NAMES, run.id)]
-    asked = ReadHistory(
-        types=ENTITIES, ids=travel.things(run.id, ids), seq=command.seq, at=command.at,
-        last_only=True, limit=HISTORY_MAX,
-    )  # fmt: skip
-    return travel.as_it_was(run.id, await history(asked, ctx), lambda step: step["ordinal"])
+    names = await names_of(await load_run(command.id, ctx), ctx)
+    asked = travel.last_states(command, ENTITIES, names)
+    return travel.as_it_was(command.id, await history(asked, ctx), lambda step: step["ordinal"])
 
 
 @service.handles(agents.fork_run)
