@@ -72,4 +72,5 @@ async def leave(ctx: Context) -> None:
     """Stop driving; other processes go on at once."""
     holders = list(_driving)
     await end(_driving.values())
-    await holding.hand_over(holders, ctx)
+    if holders:
+        await ctx.database.execute(store.HAND_OVER, holders, ctx.now())

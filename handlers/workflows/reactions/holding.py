@@ -50,9 +50,3 @@ async def renew(ctx: Context) -> None:
     for holder in asked:
         if holder not in kept and holder in _held:
             _held[holder].lose()
-
-
-async def hand_over(holders: list[str], ctx: Context) -> None:
-    """Let other processes go on with these runs at once."""
-    if holders:
-        await ctx.database.execute(store.HAND_OVER, holders, ctx.now())
