@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -239,19 +240,28 @@ class Limiter:
             raise too_many(guesses, verdict)
 
     async def _spend(self, dimensions: Sequence[Dimension]) -> int:
-        """Spend one of a lease, renewing it if need be; returns what is left of the limit."""
-        key = dimensions[0].key
+        """Spend one of a lease, renewing it if need be; returns what is left of the limit.
+
+        Who has waited for a lease may spend of it although its time is over: on a busy loop that
+        is so for every lease. A renewal that is done may still be in `_renewing`; waiting for it
+        would not let the loop go on, and take it out, so a new one takes its place.
+        """
+        key, waited = dimensions[0].key, False
         while True:
             lease = self._leases.get(key)
-            if lease is not None and lease.tokens and time.monotonic() < lease.until:
+            if lease is not None and lease.tokens and (waited or time.monotonic() < lease.until):
                 lease.tokens -= 1
                 return lease.left + lease.tokens
             task = self._renewing.get(key)
-            if task is None:
-                task = asyncio.create_task(self._renew(dimensions))
-                self._renewing[key] = task
-                task.add_done_callback(lambda _: self._renewing.pop(key, None))
+            if task is None or task.done():
+                task = self._renewing[key] = asyncio.create_task(self._renew(dimensions))
+                task.add_done_callback(partial(self._renewed, key))
             await asyncio.shield(task)
+            waited = True
+
+    def _renewed(self, key: str, task: "asyncio.Task[None]") -> None:
+        if self._renewing.get(key) is task:
+            del self._renewing[key]
 
     async def _renew(self, dimensions: Sequence[Dimension]) -> None:
         """Take a lease; near the limit, of a single request.

@@ -10,6 +10,7 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from edge import limits
 from edge.limits import Counted, Dimension, Limiter, Local, network_of
 from schemas.principal import Principal
 from schemas.problems import TooManyRequests
@@ -101,3 +102,25 @@ async def test_a_lease_never_lets_more_through_than_the_limit(counted: Counted, 
     took_s = asyncio.get_running_loop().time() - started
     assert passed <= 60_000 + 1_000 * (took_s + 1)
     assert passed >= 50_000
+
+
+async def test_requests_go_on_where_the_loop_is_slower_than_a_lease_lasts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "LEASE_S", 0.0)
+    limiter = Limiter(Counted(Redis.from_url("redis://127.0.0.1:1")), 600_000)
+    dimensions = limiter.of_principal(Principal(id="busy", kind="key", roles=("admin",)))
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(limiter.admit(dimensions) for _ in range(300)))
+
+
+async def test_a_renewal_that_is_done_and_not_yet_forgotten_does_not_stop_the_loop() -> None:
+    limiter = Limiter(Counted(Redis.from_url("redis://127.0.0.1:1")), 600_000)
+    [dimension] = limiter.of_principal(Principal(id="late", kind="key", roles=("admin",)))
+    done = asyncio.create_task(asyncio.sleep(0))
+    await done
+    limiter._renewing[dimension.key] = done
+
+    async with asyncio.timeout(5):
+        await limiter.admit((dimension,))
