@@ -1,16 +1,19 @@
 """Stream operations over HTTP: tokens as server-sent events, resumable by `Last-Event-ID`.
 
-    event: chunk   id: <sequence>     one piece
-    event: end                        the operation's reply
-    event: error                      the problem that ended it
+    event: chunk   id: <sequence>.<n>   one piece, the n-th of its message
+    event: end                          the operation's reply
+    event: error                        the problem that ended it
 
 The tokens come from the memory stream LIVE, so a reader that comes back, or a second one, reads
-the same lane. A reader who leaves ends nothing: cancelling is an operation.
+the same lane. A message of it holds several pieces; each has an id, so that whoever was cut off
+between two of them gets the second next. A reader who leaves ends nothing: cancelling is an
+operation.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -33,6 +36,7 @@ LATE_TOKENS_S = 2.0
 FAST_REFUSAL_S = 0.03
 QUIET_S_MAX = 300.0
 DIGITS_MAX = 18
+NUMBERS_MAX = 2
 
 
 class StreamDoor(OperationDoor):
@@ -108,12 +112,29 @@ async def until_answered(
             await eventsource.stop(following)  # type: ignore[arg-type]
 
 
-def of_chunks(chunks: Chunks) -> list[bytes]:
-    """One message of a lane; only its last piece has the sequence, so that no resume skips one."""
-    last = len(chunks.lines) - 1
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a reader has seen: so many pieces of this message, or all if none are counted."""
+
+    sequence: int = 0
+    pieces: int = 0
+
+    @property
+    def after(self) -> int:
+        """The last message that is not wanted again."""
+        return self.sequence - 1 if self.pieces else self.sequence
+
+    def seen_of(self, chunks: Chunks) -> int:
+        """How many pieces of this message are not wanted again."""
+        return self.pieces if chunks.sequence == self.sequence else 0
+
+
+def of_chunks(chunks: Chunks, seen: int = 0) -> list[bytes]:
+    """The pieces of one message of a lane behind those that were seen."""
     return [
-        answers.sse("chunk", line, str(chunks.sequence) if index == last else None)
-        for index, line in enumerate(chunks.lines)
+        answers.sse("chunk", line, f"{chunks.sequence}.{number}")
+        for number, line in enumerate(chunks.lines, 1)
+        if number > seen
     ]
 
 
@@ -145,9 +166,9 @@ class ResumeDoor:
         if not known or self._rights.reach(call.principal, self.permissions[domain]).nothing:
             raise NotFound
         subject = subjects.live(domain, stream_id)
-        after = last_event_id(call)
+        mark = last_event_id(call)
         await self._require(subject)
-        await eventsource.send_all(call, self._events(subject, after))
+        await eventsource.send_all(call, self._events(subject, mark))
 
     async def _require(self, subject: str) -> None:
         try:
@@ -159,8 +180,8 @@ class ResumeDoor:
         if not info.state.subjects:
             raise NotFound("This stream is not there, or not any more.")
 
-    async def _events(self, subject: str, after: int) -> AsyncIterator[bytes]:
-        lane = live.read(self._asking.client.connection, subject, after)
+    async def _events(self, subject: str, mark: Mark) -> AsyncIterator[bytes]:
+        lane = live.read(self._asking.client.connection, subject, mark.after)
         try:
             while True:
                 async with asyncio.timeout(QUIET_S_MAX):
@@ -169,7 +190,7 @@ class ResumeDoor:
                     name = "error" if chunks.failed else "end"
                     yield answers.sse(name, chunks.lines[0], str(chunks.sequence))
                     return
-                for event in of_chunks(chunks):
+                for event in of_chunks(chunks, mark.seen_of(chunks)):
                     yield event
         except (StopAsyncIteration, TimeoutError):
             return
@@ -177,13 +198,19 @@ class ResumeDoor:
             await lane.aclose()  # type: ignore[attr-defined]
 
 
-def last_event_id(call: Call) -> int:
-    """The sequence that the reader has seen; 0 for none.
+def last_event_id(call: Call) -> Mark:
+    """What the reader has seen.
 
     Raises:
-        Malformed: It is not a number.
+        Malformed: It is no id of a stream.
     """
     text = call.exchange.header(b"last-event-id") or "0"
-    if not text.isascii() or not text.isdigit() or len(text) > DIGITS_MAX:
+    numbers = text.split(".")
+    if len(numbers) > NUMBERS_MAX or not all(map(is_number, numbers)):
         raise Malformed("Last-Event-ID is not one of this stream.")
-    return int(text)
+    return Mark(*map(int, numbers))
+
+
+def is_number(text: str) -> bool:
+    """Of a length that a sequence can have."""
+    return text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX

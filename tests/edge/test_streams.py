@@ -5,6 +5,11 @@ from typing import Any
 
 import httpx2
 
+from bus import subjects
+from bus.context import Platform
+from bus.live import Lane
+from schemas.models import TokenChunk
+
 QUESTION = {"messages": [{"role": "user", "content": "Name three colours."}], "tokens_max": 24}
 SSE = {"accept": "text/event-stream"}
 
@@ -47,5 +52,23 @@ async def test_a_refusal_before_the_first_token_keeps_its_status(http: httpx2.As
 async def test_a_stream_that_is_not_there_is_404(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/streams/models/nothing")).status_code == 404
     assert (await http.get("/streams/nowhere/nothing")).status_code == 404
-    bad = await http.get("/streams/models/x", headers={"last-event-id": "x"})
-    assert bad.status_code == 400
+    for mark in ("x", "1.x", "1.", "1.2.3", "-1"):
+        bad = await http.get("/streams/models/x", headers={"last-event-id": mark})
+        assert bad.status_code == 400
+
+
+async def test_a_reader_cut_off_inside_a_message_misses_no_piece_and_sees_none_again(
+    http: httpx2.AsyncClient, platform: Platform
+) -> None:
+    lane = Lane(platform.connection, subjects.live("models", "cut-off"))
+    for text in "abcd":
+        lane.send(TokenChunk(text=text))
+    await lane.end(b"{}")
+    async with http.stream("GET", "/streams/models/cut-off") as response:
+        *pieces, _ = await events_of(response)
+    assert [data["text"] for _, _, data in pieces] == list("abcd")
+    for seen, (_, mark, _) in enumerate(pieces, 1):
+        back = {"last-event-id": mark}
+        async with http.stream("GET", "/streams/models/cut-off", headers=back) as response:
+            rest = await events_of(response)
+        assert [data.get("text") for _, _, data in rest] == [*"abcd"[seen:], None]
