@@ -43,7 +43,7 @@ nightly: $(TOOLS) ## more than 100,000 simulated schedules, then every fault on 
 	@$(BIN)/python -m pytest -q -m rig tests/faults
 	@$(BIN)/portal faults smoke
 
-bench: $(TOOLS) ## measure: requests/s, latency, CPU per request and process
+bench: $(TOOLS) ## measure every row and hold it against its bar, some six minutes
 	@$(BIN)/python -m tests.load
 
 lock: ## pin dependencies with hashes, without addresses (needs uv)

@@ -7,10 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import nats
 import websockets
@@ -23,7 +20,8 @@ from schemas.identity import principals as identity
 from schemas.principal import Principal
 from tests.load import keepalive, replies
 from tests.load.keepalive import Measured
-from tests.load.machine import Machine, cpu_s
+from tests.load.machine import Machine
+from tests.load.rows import Row, with_cpu
 from tests.servers import free_port
 
 SECONDS = 8.0
@@ -31,26 +29,6 @@ CONNECTIONS = 32
 SOCKETS = 500
 EVENTS_PER_S = 100
 EVENTS_SECONDS = 5
-
-
-@dataclass
-class Row:
-    """One line of the table; CPU is milliseconds per request for each process."""
-
-    name: str
-    measured: Measured
-    cpu_ms: dict[str, float]
-    note: str = ""
-
-
-async def with_cpu(name: str, pids: dict[str, int], run: Callable[[], Awaitable[Measured]]) -> Row:
-    """Run a load and divide the CPU that each process used by the answers."""
-    before = await asyncio.to_thread(cpu_s, pids)
-    measured = await run()
-    after = await asyncio.to_thread(cpu_s, pids)
-    count = max(len(measured.latencies_s), 1)
-    used = {p: 1000 * (after[p] - before[p]) / count for p in pids}
-    return Row(name, measured, {p: ms for p, ms in used.items() if ms >= 0.001})
 
 
 async def bare_starlette(_: Machine) -> Row:
@@ -61,7 +39,6 @@ async def bare_starlette(_: Machine) -> Row:
         await reachable("127.0.0.1", port)
         request = keepalive.get("/", "127.0.0.1")
         return await with_cpu(
-            "bare Starlette JSON",
             {"starlette": process.pid},
             lambda: keepalive.load("127.0.0.1", port, lambda _: request, CONNECTIONS, SECONDS),
         )
@@ -84,11 +61,10 @@ async def reachable(host: str, port: int) -> None:
 
 async def full_read(machine: Machine) -> Row:
     """GET /api/v1/agents/{id}: authentication to Postgres and back."""
-    host, port = place(machine)
+    host, port = machine.place
     agent = await make_agent(machine)
     request = keepalive.get(f"/api/v1/agents/{agent}", host, machine.key)
     return await with_cpu(
-        "full-stack read",
         machine.pids(),
         lambda: keepalive.load(host, port, lambda _: request, CONNECTIONS, SECONDS),
     )
@@ -103,7 +79,6 @@ async def token_read(machine: Machine, *, cached: bool) -> Row:
     try:
         await reachable("127.0.0.1", port)
         return await with_cpu(
-            "read by token, " + ("remembered" if cached else "verified each time"),
             pids,
             lambda: keepalive.load("127.0.0.1", port, lambda _: request, CONNECTIONS, SECONDS),
         )
@@ -122,21 +97,22 @@ def another_edge(machine: Machine, token_cache: str) -> tuple[int, "subprocess.P
         "PORTAL_TOKEN_CACHE": token_cache, "PORTAL_INTERACTIVE_PER_MINUTE": "600000",
     }  # fmt: skip
     command = [sys.executable, "-m", "edge"]
-    return port, subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return port, subprocess.Popen(command, env=environment, **quiet)
 
 
 async def access_token(machine: Machine) -> str:
     """The token of a fresh user who may do everything."""
     login, password = f"bench-{secrets.token_hex(4)}", secrets.token_urlsafe()
     user = {"login": login, "name": login, "roles": ["admin"], "password": password}
-    await post(machine, "/api/v1/users", user)
-    signed = await post(machine, "/api/v1/auth/login", {"login": login, "password": password})
+    await machine.post("/api/v1/users", user)
+    signed = await machine.post("/api/v1/auth/login", {"login": login, "password": password})
     return str(signed["tokens"]["access_token"])
 
 
 async def full_write(machine: Machine) -> Row:
     """POST /api/v1/agents: row, event, outbox, commit, publication."""
-    host, port = place(machine)
+    host, port = machine.place
     run = secrets.token_hex(4)
 
     def request(number: int) -> bytes:
@@ -144,7 +120,6 @@ async def full_write(machine: Machine) -> Row:
         return keepalive.post("/api/v1/agents", host, machine.key, body)
 
     return await with_cpu(
-        "full-stack write",
         machine.pids(),
         lambda: keepalive.load(host, port, request, CONNECTIONS, SECONDS),
     )
@@ -152,34 +127,15 @@ async def full_write(machine: Machine) -> Row:
 
 async def make_agent(machine: Machine) -> str:
     """The id of a fresh agent."""
-    agent = await post(machine, "/api/v1/agents", {"name": f"bench-{secrets.token_hex(4)}"})
+    agent = await machine.post("/api/v1/agents", {"name": f"bench-{secrets.token_hex(4)}"})
     return str(agent["id"])
-
-
-async def post(machine: Machine, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """The answer to one request."""
-    host, port = place(machine)
-    reader, writer = await asyncio.open_connection(host, port)
-    writer.write(keepalive.post(path, host, machine.key, json.dumps(body).encode()))
-    head = await reader.readuntil(b"\r\n\r\n")
-    match = keepalive.LENGTH.search(head)
-    assert match, head
-    answer: dict[str, Any] = json.loads(await reader.readexactly(int(match[1])))
-    writer.close()
-    return answer
-
-
-def place(machine: Machine) -> tuple[str, int]:
-    """Host and port of the edge."""
-    url = urlsplit(machine.edge)
-    return str(url.hostname), int(url.port or 80)
 
 
 async def sockets(machine: Machine, count: int) -> Row:
     """Events seen by `count` WebSocket clients; latency from the writing request's start."""
-    host, port = place(machine)
+    host, port = machine.place
     sent: dict[str, float] = {}
-    measured = Measured()
+    measured, counts = Measured(), dict[str, int]()
     ready = asyncio.Semaphore(0)
     watchers = [asyncio.create_task(watch(machine, sent, measured, ready)) for _ in range(count)]
     for _ in range(count):
@@ -190,25 +146,27 @@ async def sockets(machine: Machine, count: int) -> Row:
         await write_agents(host, port, machine.key, total, total / EVENTS_SECONDS, sent)
         await asyncio.sleep(1)
         measured.seconds = EVENTS_SECONDS
-        measured.failed = total * count - len(measured.latencies_s)
+        counts["doubled"] = measured.failed
+        counts["not seen"] = total * count - len(measured.latencies_s)
+        measured.failed = sum(counts.values())
         return measured
 
     row = await with_cpu(
-        "events to 1 socket" if count == 1 else f"events to {count} sockets",
         machine.pids(),
         publish,
     )
     for watcher in watchers:
         watcher.cancel()
     await asyncio.gather(*watchers, return_exceptions=True)
-    row.note = f"{measured.failed} not seen"
+    row.counts = counts
     return row
 
 
 async def watch(
     machine: Machine, sent: dict[str, float], measured: Measured, ready: asyncio.Semaphore
 ) -> None:
-    """One client: subscribe, then note when each event comes."""
+    """One client: subscribe, then note when each event comes; one that comes again has failed."""
+    seen = set[str]()
     url = machine.edge.replace("http", "ws", 1) + "/api/v1/ws"
     headers = {"authorization": f"Bearer {machine.key}"}
     async with websockets.connect(url, additional_headers=headers, open_timeout=60) as socket:
@@ -221,7 +179,10 @@ async def watch(
                 await socket.send('{"op":"pong"}')
             elif frame["op"] == "event":
                 name = frame["data"].get("agent", {}).get("name", "")
-                if name in sent:
+                if name in seen:
+                    measured.failed += 1
+                elif name in sent:
+                    seen.add(name)
                     measured.latencies_s.append(time.perf_counter() - sent[name])
 
 
@@ -254,7 +215,7 @@ async def write_agents(
 
 async def raw_replies(machine: Machine) -> Row:
     """nats-py request and respond, nothing else."""
-    url, seed = bus_url(machine), seed_of(machine, "operator")
+    url, seed = machine.bus_url, machine.seed("operator")
     responder = subprocess.Popen(
         [sys.executable, "-m", "tests.load.replies", url, seed], stdout=subprocess.PIPE
     )
@@ -264,7 +225,6 @@ async def raw_replies(machine: Machine) -> Row:
     try:
         pids = {"responder": responder.pid, "nats": machine.pids()["nats"]}
         return await with_cpu(
-            "raw nats-py request-reply",
             pids,
             lambda: ask_over_and_over(
                 lambda: connection.request(replies.SUBJECT, b"{}", timeout=5)
@@ -279,7 +239,7 @@ async def raw_replies(machine: Machine) -> Row:
 async def our_replies(machine: Machine) -> Row:
     """The same through FastStream, principal, permission, validation and metrics."""
     connection = await nats.connect(
-        bus_url(machine), nkeys_seed=seed_of(machine, "edge"), inbox_prefix="_INBOX.edge"
+        machine.bus_url, nkeys_seed=machine.seed("edge"), inbox_prefix="_INBOX.edge"
     )
     clock = Clock()
     client = Client(connection, clock)
@@ -291,7 +251,7 @@ async def our_replies(machine: Machine) -> Row:
         return await client.ask_raw(identity.me, b"{}", ask)
 
     try:
-        return await with_cpu("our request-reply", machine.pids(), lambda: ask_over_and_over(one))
+        return await with_cpu(machine.pids(), lambda: ask_over_and_over(one))
     finally:
         await connection.close()
 
@@ -309,14 +269,3 @@ async def ask_over_and_over(one: Callable[[], Awaitable[object]]) -> Measured:
     await asyncio.gather(*(asker() for _ in range(CONNECTIONS)))
     measured.seconds = time.perf_counter() - started
     return measured
-
-
-def seed_of(machine: Machine, role: str) -> str:
-    """The file with the NKey seed of a role."""
-    return str(Path(machine.status["data"]) / "secrets" / "nats" / f"{role}.seed")
-
-
-def bus_url(machine: Machine) -> str:
-    """The NATS URL."""
-    secret = Path(machine.status["data"]) / "secrets" / "portal_nats_url"
-    return secret.read_text().strip()

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+from tests.load import keepalive
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 READY_S = 180
@@ -30,6 +33,41 @@ class Machine:
         """Base URL."""
         return str(self.status["addresses"]["edge"])
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port of the edge."""
+        url = urlsplit(self.edge)
+        return str(url.hostname), int(url.port or 80)
+
+    @property
+    def model_url(self) -> str:
+        """Base URL of the model server, where it is not the platform's own."""
+        return str(self.status["addresses"]["ollama"])
+
+    @property
+    def data(self) -> Path:
+        """Its folder."""
+        return Path(self.status["data"])
+
+    @property
+    def bus_url(self) -> str:
+        """The NATS URL."""
+        return (self.data / "secrets" / "portal_nats_url").read_text().strip()
+
+    def seed(self, role: str) -> str:
+        """The file with the NKey seed of a role."""
+        return str(self.data / "secrets" / "nats" / f"{role}.seed")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """In which `portal` means this installation."""
+        return os.environ | {"PORTAL_DATA": str(self.data)}
+
+    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one request, on a connection of its own."""
+        async with keepalive.Doors(*self.place, self.key, 1) as doors:
+            return await doors.post(path, body)
+
     def pids(self) -> dict[str, int]:
         """Process ids by name."""
         return {p["name"]: p["pid"] for p in self.status["processes"]}
@@ -37,7 +75,7 @@ class Machine:
 
 @contextlib.contextmanager
 def running(*options: str, **settings: str) -> Iterator[Machine]:
-    """`portal up` in a folder of its own, ready; stopped at the end."""
+    """`portal up` with these options in a folder of its own, ready; stopped at the end."""
     with tempfile.TemporaryDirectory(prefix="portal-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         environment = os.environ | {"PORTAL_DATA": folder} | settings
@@ -57,9 +95,8 @@ def running(*options: str, **settings: str) -> Iterator[Machine]:
 
 def status(machine: Machine) -> dict[str, Any]:
     """What `portal status` says now."""
-    environment = os.environ | {"PORTAL_DATA": str(machine.status["data"])}
     asked = subprocess.run(
-        [PORTAL, "status", "--json"], env=environment, capture_output=True, check=False
+        [PORTAL, "status", "--json"], env=machine.environment, capture_output=True, check=False
     )
     now: dict[str, Any] = json.loads(asked.stdout)
     return now
@@ -93,10 +130,13 @@ def cpu_s(pids: dict[str, int]) -> dict[str, float]:
 
 
 def process_cpu_s(pid: int) -> float:
-    """User and system time of one process."""
+    """User and system time of one process and of its children that have ended.
+
+    Postgres has a process a connection: one that was closed meanwhile has worked too.
+    """
     with contextlib.suppress(OSError, ValueError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+        return sum(map(int, fields[11:15])) / TICKS_PER_S
     return 0.0
 
 
