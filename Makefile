@@ -7,7 +7,7 @@ UNSCANNED := ':!*.lock' ':!docs/generated' ':!edge/static' ':!tests/documents_te
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt generate nightly bench migrate lock clean
+.PHONY: help run test check fmt generate nightly bench bench-peers migrate lock clean
 
 ##@ Use
 run: $(RUNTIME) ## install, start every server and layer here, say where; Ctrl-C stops all
@@ -45,6 +45,9 @@ nightly: $(TOOLS) ## more than 100,000 simulated schedules, then every fault on 
 
 bench: $(TOOLS) ## measure every row and hold it against its bar, some six minutes
 	@$(BIN)/python -m tests.load
+
+bench-peers: $(TOOLS) ## the same, then DBOS and Restate on the same durable run (needs npm)
+	@$(BIN)/python -m tests.load --peers
 
 lock: ## pin dependencies with hashes, without addresses (needs uv)
 	@uv pip compile -q pyproject.toml --extra embedded --extra build --universal --python-version 3.11 \

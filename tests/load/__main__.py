@@ -16,7 +16,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from tests.load.catalogue import SCRIPTED, SHIPPED, Group
+from tests.load.catalogue import PEERS, SCRIPTED, SHIPPED, Group
 from tests.load.rows import SHARES, Case, Row, Verdict, verdicts
 
 WIDTH = 180
@@ -103,8 +103,10 @@ def main() -> int:
         "--only", action="append", metavar="NAME",
         help="rows with this in their name; may be given several times",
     )  # fmt: skip
+    parser.add_argument("--peers", action="store_true", help="install others, and measure them too")
     options = parser.parse_args()
-    wanted = chosen((SHIPPED, SCRIPTED), options.only or [""])
+    groups = (SHIPPED, SCRIPTED, *((PEERS,) if options.peers else ()))
+    wanted = chosen(groups, options.only or [""])
     rows = {case.name: row for case, row in measured(wanted)}
     found = verdicts(tuple(case for group in wanted for case in group.cases), rows)
     report(rows, found, json_lines=options.json)

@@ -3,6 +3,7 @@
 group      what runs meanwhile                               rows
 shipped    `portal up`, as it is                             cases, runs, tokens
 scripted   the same, over a model server that never ends     cancels, history
+peers      nothing of ours (`--peers`)                       DBOS, Restate
 """
 
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import Any
 
 from tests.load import cancels, cases, history, runs, tokens
 from tests.load.machine import running
+from tests.load.peers import measuring
+from tests.load.peers.installed import installed
 from tests.load.rows import Bar, Case, Row
 
 EDGE_AND_BUS = ("edge", "nats")
@@ -154,3 +157,12 @@ SCRIPTED = Group(
         ),
     ),
 )  # fmt: skip
+
+PEERS = Group(
+    installed,
+    tuple(
+        Case(f"{name}, 3 steps, {at_once} at once", lambda p, f=function, n=at_once: f(p, n))
+        for name, function in (("DBOS", measuring.dbos), ("Restate", measuring.restate))
+        for at_once in (1, AT_ONCE)
+    ),
+)

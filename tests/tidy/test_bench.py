@@ -5,11 +5,11 @@ import math
 import pytest
 
 from tests.load.__main__ import chosen
-from tests.load.catalogue import RAW, SCRIPTED, SHIPPED
+from tests.load.catalogue import PEERS, RAW, SCRIPTED, SHIPPED
 from tests.load.keepalive import Measured
 from tests.load.rows import Bar, Case, Row, verdicts
 
-GROUPS = (SHIPPED, SCRIPTED)
+GROUPS = (SHIPPED, SCRIPTED, PEERS)
 CASES = tuple(case for group in GROUPS for case in group.cases)
 
 
