@@ -204,23 +204,25 @@ class TerminateAgent(MoveAgent):
     """Take an agent out of service for good; its open runs are cancelled."""
 
 
-class StartRun(Schema):
-    """Ask an agent to do something; the answer comes as events and in the run."""
+class WorkOrder(Schema):
+    """What an agent is asked, and on whose behalf."""
 
-    agent_id: Id
-    brief: Brief
-    task_id: Id | None = None
-    goal_id: Id | None = None
-
-
-class AssignWork(Schema):
-    """Choose the agent that fits best and has room, and ask it."""
-
-    capabilities: tuple[Token, ...] = ()
     brief: Brief
     task_id: Id | None = None
     goal_id: Id | None = None
     tokens_max: int | None = Field(None, ge=0, description="A limit besides that of the agent.")
+
+
+class StartRun(WorkOrder):
+    """Ask an agent to do something; the answer comes as events and in the run."""
+
+    agent_id: Id
+
+
+class AssignWork(WorkOrder):
+    """Choose the agent that fits best and has room, and ask it."""
+
+    capabilities: tuple[Token, ...] = ()
 
 
 class GetRun(Schema):
@@ -242,6 +244,13 @@ class CancelRun(Schema):
 
     id: Id
     reason: Reason = ""
+
+
+class FindRun(Schema):
+    """Show a run to the layer that has asked for it: by its id, or the newest of a task."""
+
+    id: Id | None = None
+    task_id: Id | None = None
 
 
 class ListSteps(Listing):
@@ -368,6 +377,11 @@ runs = Operation("agents.runs", ListRuns, Page[Run], rest="GET /runs", may="agen
 cancel_run = Operation(
     "agents.cancel-run", CancelRun, Run, rest="POST /runs/{id}/cancel", may="agents:control",
     problems=(NotFound, IllegalMove), emits=(RunFinished, AgentMoved), idempotent=True,
+)  # fmt: skip
+find_run = Operation("agents.find-run", FindRun, Run, internal=True, problems=(NotFound,))
+stop_run = Operation(
+    "agents.stop-run", CancelRun, Run, internal=True, problems=(NotFound,),
+    emits=(RunFinished, AgentMoved), idempotent=True,
 )  # fmt: skip
 steps = Operation(
     "agents.steps", ListSteps, Page[Step], rest="GET /runs/{run_id}/steps", may="agents:read",

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from schemas.agents import Brief, RunFinished, RunStarted
+from schemas.agents import Brief, RunStarted
 from schemas.contract import (
     Entity,
     Event,
@@ -23,8 +23,11 @@ from schemas.contract import (
     Title,
     Token,
 )  # fmt: skip
-from schemas.principal import Mandate
+from schemas.human import PersonId
+from schemas.principal import Mandate, Role
 from schemas.problems import IllegalMove, NotFound
+from schemas.workflows.document import WAIT_S_MAX
+from schemas.workflows.runs import RunEnded, RunStatus, StepFinished, StepWaiting
 
 TASKS_MAX = 200
 GoalStatus = Literal[
@@ -38,6 +41,7 @@ TaskStatus = Literal[
     "pending", "ready", "assigned", "running", "succeeded", "failed", "timed_out", "skipped",
     "cancelled",
 ]  # fmt: skip
+TaskKind = Literal["agent", "human"]
 
 
 class Constraints(Schema):
@@ -45,6 +49,16 @@ class Constraints(Schema):
 
     parallelism: int = Field(4, ge=1, le=64, description="Tasks at once.")
     tokens: int = Field(200_000, ge=100, description="Tokens over all tasks.")
+
+
+class PersonAsked(Schema):
+    """Whom a task of the kind `human` asks, and for what answer; the brief says what is asked."""
+
+    answer: Json = Field(default_factory=dict, description="JSON Schema of the answer.")
+    assignee_id: PersonId | None = Field(None, description="For this person.")
+    for_role: Role | None = Field(None, description="For whoever has this role.")
+    due_s: float | None = Field(None, gt=0, le=WAIT_S_MAX, description="By when it is wanted.")
+    within_s: float | None = Field(None, gt=0, le=WAIT_S_MAX, description="Fails afterwards.")
 
 
 class Goal(Entity, table="mcp_documents.goals"):
@@ -70,7 +84,7 @@ class Goal(Entity, table="mcp_documents.goals"):
 
 
 class Plan(Entity, table="mcp_documents.plans"):
-    """One way to reach a goal: a graph of tasks."""
+    """One way to reach a goal: a graph of tasks, carried out by a run of a workflow."""
 
     goal_id: Id
     plan_no: int
@@ -81,16 +95,21 @@ class Plan(Entity, table="mcp_documents.plans"):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    run_id: Id | None = Field(None, description="The run of the workflow that carries it out.")
+    run_status: RunStatus | None = Field(None, description="How that run has ended, if it has.")
 
 
 class Task(Entity, table="mcp_documents.tasks"):
-    """One node of a plan, carried out by one agent."""
+    """One node of a plan, carried out by an agent or answered by a person.
+
+    It follows a step of the plan's run, whose id it has: what happens there is told here.
+    """
 
     plan_id: Id
     goal_id: Id
     key: str
     title: str
-    kind: Literal["agent"]
+    kind: TaskKind
     brief: Brief
     depends_on: tuple[str, ...]
     capabilities: tuple[str, ...]
@@ -108,6 +127,7 @@ class Task(Entity, table="mcp_documents.tasks"):
     ready_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    person: PersonAsked | None = None
 
 
 class TaskDraft(Schema):
@@ -115,7 +135,9 @@ class TaskDraft(Schema):
 
     key: Token
     title: Title
+    kind: TaskKind = "agent"
     brief: Brief
+    person: PersonAsked | None = Field(None, description="Of a task for people.")
     depends_on: tuple[Token, ...] = Field((), max_length=TASKS_MAX)
     capabilities: tuple[Token, ...] = Field((), max_length=20)
     max_attempts: int = Field(3, ge=1, le=10)
@@ -275,11 +297,11 @@ class MakePlan(Job, name="goals.plan", workers=3, attempts=8, timeout_s=300):
     goal_id: Id
 
 
-class Dispatch(Job, name="goals.dispatch", workers=8, attempts=100, timeout_s=60):
-    """Find an agent for a task that is ready."""
+class Steer(Job, name="goals.steer", workers=8, attempts=30, timeout_s=60):
+    """Bring the run of a goal's plan to what the goal says: under way, gone on with, cancelled."""
 
-    task_id: Id
-    attempt: int
+    goal_id: Id
+    again: int | None = Field(None, description="The plan's version at which it goes on.")
 
 
 class Finish(Job, name="goals.finish", workers=4, attempts=20, timeout_s=120):
@@ -320,4 +342,6 @@ task = Operation(
 )
 
 on_run_started = Reaction("goals-note-run", RunStarted, workers=8)
-on_run_finished = Reaction("goals-follow-run", RunFinished, workers=8)
+on_step_waiting = Reaction("goals-note-step", StepWaiting, workers=8)
+on_step_finished = Reaction("goals-follow-step", StepFinished, workers=8)
+on_run_ended = Reaction("goals-end-run", RunEnded, workers=8)

@@ -103,13 +103,13 @@ DOMAINS: dict[str, Wiring] = {
     ),
     "goals": Wiring(
         calls=(
-            documents.get, agents.assign, agents.cancel_run, models.generate, evaluation.score,
-            principals.act_for,
+            documents.get, models.generate, evaluation.score, principals.act_for,
+            workflow_runs.lead,
         ),
     ),
     "workflows": Wiring(
         calls=(
-            agents.assign, agents.start_run, agents.run, agents.cancel_run,
+            agents.assign, agents.start_run, agents.find_run, agents.stop_run,
             events.history, events.query, human.ask, human.settle, human.withdraw, human.answer,
             models.generate, principals.act_for, supervision.job, supervision.cancel_job,
             tools.invoke,

@@ -1,5 +1,6 @@
 """What agents answer."""
 
+from contextlib import suppress
 from typing import Any
 
 from bus.context import Context
@@ -15,6 +16,7 @@ from schemas.agents import (
     CancelRun,
     ConfigureAgent,
     CreateAgent,
+    FindRun,
     GetAgent,
     GetRun,
     ListAgents,
@@ -33,7 +35,7 @@ from schemas.agents import (
     Work,
 )
 from schemas.contract import Page
-from schemas.problems import NotFound, VersionConflict
+from schemas.problems import IllegalMove, NotFound, VersionConflict
 
 
 async def load(agent_id: str, ctx: Context) -> Agent:
@@ -231,6 +233,22 @@ async def release(tx: Transaction, agent_id: str, ctx: Context) -> None:
     agent = await lock(tx, agent_id)
     if agent.running > 0:
         await tx.record(AgentMoved(agent=rules.without_run(agent, ctx.now())))
+
+
+@service.handles(agents.find_run)
+async def find_run(command: FindRun, ctx: Context) -> Run:
+    """One row."""
+    return Run.model_validate(await ctx.row(store.FIND_RUN, command.id, command.task_id))
+
+
+@service.handles(agents.stop_run)
+async def stop_run(command: CancelRun, ctx: Context) -> Run:
+    """To cancelled, whoever its owner is."""
+    run = Run.model_validate(await ctx.row(store.GET_RUN, command.id))
+    if run.finished_at is None:
+        with suppress(IllegalMove):  # it has ended just now
+            return await cancelled(command.id, command.reason or "cancelled", ctx)
+    return Run.model_validate(await ctx.row(store.GET_RUN, command.id))
 
 
 @service.handles(agents.steps)

@@ -151,7 +151,7 @@ def new_run(
         started_at=None,
         finished_at=None,
         mandate=Mandate.of(asker),
-        tokens_max=command.tokens_max if isinstance(command, AssignWork) else None,
+        tokens_max=command.tokens_max,
     )
 
 

@@ -29,6 +29,12 @@ CANDIDATES = Statement(
     """
 )
 GET_RUN = Statement("SELECT * FROM runtime.runs WHERE id = $1")
+FIND_RUN = Statement(
+    """
+    SELECT * FROM runtime.runs WHERE id = $1 OR ($1::uuid IS NULL AND task_id = $2)
+    ORDER BY created_at DESC, id DESC LIMIT 1
+    """
+)
 LIST_RUNS = Statement(
     """
     SELECT * FROM runtime.runs

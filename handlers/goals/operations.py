@@ -1,13 +1,13 @@
 """What goals answer."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from bus.context import Context
 from bus.database import Transaction
-from handlers.goals import rules, service, store
-from schemas import agents, documents, goals
-from schemas.agents import CancelRun
-from schemas.contract import Page, Problem
+from handlers.goals import progress, rules, service, store
+from schemas import documents, goals
+from schemas.contract import Json, Page
 from schemas.documents import GetDocument
 from schemas.goals import (
     CancelGoal,
@@ -26,14 +26,20 @@ from schemas.goals import (
     PlanChanged,
     PlanMade,
     RetryGoal,
+    Steer,
     SubmitGoal,
     Task,
+    TaskAssigned,
     TaskCreated,
     TaskDraft,
     TaskFailed,
+    TaskReady,
     Tasks,
+    TaskStarted,
+    TaskStatus,
+    TaskSucceeded,
 )
-from schemas.problems import NotFound
+from schemas.problems import IllegalMove, NotFound
 
 
 async def load(goal_id: str, ctx: Context) -> Goal:
@@ -89,14 +95,26 @@ async def record_plan(
 ) -> Goal:
     """Record the plan, its tasks, and that the goal is planned."""
     at = ctx.now()
-    plan = rules.new_plan(goal, drafts, strategy, id=ctx.new_id(), at=at)
+    plan = rules.new_plan(goal, drafts, strategy, id=ctx.new_id(), run_id=ctx.new_id(), at=at)
     goal = rules.moved(goal, "planned", at, current_plan_id=plan.id)
     await tx.record(PlanMade(plan=plan))
-    for draft in drafts:
-        task = rules.new_task(draft, goal, plan, id=ctx.new_id(), at=ctx.now())
-        await tx.record(TaskCreated(task=task))
+    for number, draft in enumerate(drafts):  # listed in the order of their creation
+        created_at = at + timedelta(microseconds=number)
+        await record_task(tx, rules.new_task(draft, goal, plan, at=created_at))
     await tx.record(GoalChanged(goal=goal))
     return goal
+
+
+TaskEvent = TaskCreated | TaskReady | TaskAssigned | TaskStarted | TaskSucceeded | TaskFailed
+EVENTS: dict[TaskStatus, type[TaskEvent]] = {
+    "pending": TaskCreated, "ready": TaskReady, "assigned": TaskAssigned, "running": TaskStarted,
+    "succeeded": TaskSucceeded,
+}  # fmt: skip
+
+
+async def record_task(tx: Transaction, task: Task) -> None:
+    """Announce what became of a task."""
+    await tx.record(EVENTS.get(task.status, TaskFailed)(task=task))
 
 
 @service.handles(goals.submit)
@@ -152,47 +170,30 @@ async def task(command: GetTask, ctx: Context) -> Task:
 
 @service.handles(goals.cancel)
 async def cancel(command: CancelGoal, ctx: Context) -> Goal:
-    """Cancel the goal with every open task, then tell the agents to stop."""
+    """Cancel the goal with every open task; a job stops its run, with the agents in it."""
     await load(command.id, ctx)
     ctx.part_of(command.id)
     at, reason = ctx.now(), {"code": "cancelled", "message": command.reason or "cancelled"}
     async with ctx.transaction() as tx:
         before = await lock(tx, command.id)
         goal = rules.moved(before, "cancelled", at, completed_at=at, error=reason)
-        stopped = await cancel_tasks(tx, goal, reason, ctx)
+        await cancel_tasks(tx, goal, reason, ctx)
         await tx.record(GoalCancelled(goal=goal))
-    await stop_runs(stopped, ctx)
+        await tx.enqueue(Steer(goal_id=goal.id))
     return goal
 
 
-async def cancel_tasks(
-    tx: Transaction, goal: Goal, reason: dict[str, str], ctx: Context
-) -> list[Task]:
-    """Cancel the open tasks and the plan; returns the tasks that an agent works on."""
+async def cancel_tasks(tx: Transaction, goal: Goal, reason: Json, ctx: Context) -> None:
+    """Cancel the open tasks and the plan."""
     if goal.current_plan_id is None:
-        return []
-    open_tasks = [
-        t for t in await tasks_in(tx, goal.current_plan_id) if t.status in rules.OPEN_TASK
-    ]
-    for open_task in open_tasks:
-        ended = rules.moved_task(open_task, "cancelled", error=reason, finished_at=ctx.now())
-        await tx.record(TaskFailed(task=ended))
+        return
+    for task in await tasks_in(tx, goal.current_plan_id):
+        if task.status in progress.OPEN_TASK:
+            ended = rules.moved_task(task, "cancelled", error=reason, finished_at=ctx.now())
+            await tx.record(TaskFailed(task=ended))
     row = await tx.row(store.GET_PLAN, goal.current_plan_id)
     current = Plan.model_validate(dict(row or {}))
     await tx.record(PlanChanged(plan=rules.moved_plan(current, "cancelled", ctx.now())))
-    return [t for t in open_tasks if t.run_id]
-
-
-async def stop_runs(stopped: Sequence[Task], ctx: Context) -> None:
-    """Cancel the runs of these tasks; one that has ended in between needs nothing."""
-    for stopped_task in stopped:
-        if stopped_task.run_id is None:
-            continue
-        try:
-            command = CancelRun(id=stopped_task.run_id, reason="goal cancelled")
-            await ctx.call(agents.cancel_run, command, key=f"cancel/{stopped_task.run_id}")
-        except Problem:
-            continue
 
 
 @service.handles(goals.retry)
@@ -209,20 +210,25 @@ async def retry(command: RetryGoal, ctx: Context) -> Goal:
             mandate=rules.retried_by(before, ctx.principal),
         )  # fmt: skip
         await tx.record(GoalChanged(goal=goal))
-        if goal.current_plan_id:
-            await reopen(tx, goal.current_plan_id, ctx)
-        await tx.enqueue(MakePlan(goal_id=goal.id))
+        if goal.current_plan_id is None:
+            await tx.enqueue(MakePlan(goal_id=goal.id))
+        else:
+            plan = await reopen(tx, goal.current_plan_id, ctx)
+            await tx.enqueue(Steer(goal_id=goal.id, again=plan.version))
     return goal
 
 
-async def reopen(tx: Transaction, plan_id: str, ctx: Context) -> None:
-    """Failed tasks become ready, skipped ones wait again."""
+async def reopen(tx: Transaction, plan_id: str, ctx: Context) -> Plan:
+    """Failed tasks become ready, skipped ones wait again; the plan's run is to go on."""
     row = await tx.row(store.GET_PLAN, plan_id)
     current = Plan.model_validate(dict(row or {}))
-    await tx.record(PlanChanged(plan=rules.moved_plan(current, "executing", ctx.now())))
+    if current.run_id is None:
+        raise IllegalMove("It was planned by an older version; submit it again.")
+    plan = rules.moved_plan(current, "executing", ctx.now(), run_status=None)
+    await tx.record(PlanChanged(plan=plan))
     for failed in await tasks_in(tx, plan_id):
         if failed.status in ("failed", "timed_out", "cancelled"):
-            await tx.record(goals.TaskReady(task=rules.tried_again(failed, ctx.now())))
+            await record_task(tx, progress.tried_again(failed, ctx.now()))
         elif failed.status == "skipped":
-            waiting = rules.moved_task(failed, "pending", finished_at=None)
-            await tx.record(TaskCreated(task=waiting))
+            await record_task(tx, rules.moved_task(failed, "pending", finished_at=None))
+    return plan

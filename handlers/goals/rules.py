@@ -1,12 +1,11 @@
 """Decisions about goals, plans and tasks. Pure: state and time in; new state or a problem out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
+from uuid import UUID, uuid5
 
-from schemas.agents import Run
-from schemas.contract import Problem
 from schemas.goals import (
     CyclicPlan,
     Goal,
@@ -46,7 +45,9 @@ PLAN_MOVES: dict[PlanStatus, frozenset[PlanStatus]] = {
 }
 TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
     "pending": frozenset({"ready", "skipped", "cancelled"}),
-    "ready": frozenset({"assigned", "running", "succeeded", "failed", "cancelled", "ready"}),
+    "ready": frozenset(
+        {"assigned", "running", "succeeded", "failed", "timed_out", "cancelled", "ready"}
+    ),
     "assigned": frozenset({"running", "succeeded", "failed", "timed_out", "ready", "cancelled"}),
     "running": frozenset({"succeeded", "failed", "timed_out", "ready", "cancelled"}),
     "succeeded": frozenset(),
@@ -55,10 +56,6 @@ TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
     "skipped": frozenset({"pending"}),
     "cancelled": frozenset({"ready"}),
 }
-OUR_FAULT = 500
-OPEN_TASK: frozenset[TaskStatus] = frozenset({"pending", "ready", "assigned", "running"})
-LOST: frozenset[TaskStatus] = frozenset({"failed", "timed_out", "skipped", "cancelled"})
-AT_WORK: frozenset[TaskStatus] = frozenset({"ready", "assigned", "running"})
 
 
 def new_goal(command: SubmitGoal, owner: Principal, *, id: str, at: datetime) -> Goal:
@@ -90,11 +87,6 @@ def new_goal(command: SubmitGoal, owner: Principal, *, id: str, at: datetime) ->
 def retried_by(goal: Goal, principal: Principal) -> Mandate | None:
     """With which rights it goes on: an owner renews them, nobody else changes them."""
     return Mandate.of(principal) if principal.id == goal.owner_id else goal.mandate
-
-
-def tokens_left(goal: Goal) -> int:
-    """What is left of the goal's tokens."""
-    return max(0, goal.constraints.tokens - goal.prompt_tokens - goal.completion_tokens)
 
 
 def moved(goal: Goal, to: GoalStatus, at: datetime, **fields: Any) -> Goal:
@@ -136,9 +128,9 @@ def levels(drafts: Sequence[TaskDraft]) -> tuple[tuple[str, ...], ...]:
 
 
 def new_plan(
-    goal: Goal, drafts: Sequence[TaskDraft], strategy: str, *, id: str, at: datetime
+    goal: Goal, drafts: Sequence[TaskDraft], strategy: str, *, id: str, run_id: str, at: datetime
 ) -> Plan:
-    """A plan that was checked and may be carried out.
+    """A plan that was checked and may be carried out, by the run of this id.
 
     Raises:
         CyclicPlan: The tasks are no graph without circles.
@@ -155,19 +147,21 @@ def new_plan(
         created_at=at,
         started_at=None,
         finished_at=None,
+        run_id=run_id,
     )
 
 
-def new_task(draft: TaskDraft, goal: Goal, plan: Plan, *, id: str, at: datetime) -> Task:
-    """A task that waits for those it depends on."""
+def new_task(draft: TaskDraft, goal: Goal, plan: Plan, *, at: datetime) -> Task:
+    """A task that waits for those it depends on; it has the id of the step that it will follow."""
+    assert plan.run_id is not None
     return Task(
-        id=id,
+        id=str(uuid5(UUID(plan.run_id), draft.key)),
         version=1,
         plan_id=plan.id,
         goal_id=goal.id,
         key=draft.key,
         title=draft.title,
-        kind="agent",
+        kind=draft.kind,
         brief=draft.brief,
         depends_on=draft.depends_on,
         capabilities=draft.capabilities,
@@ -185,10 +179,11 @@ def new_task(draft: TaskDraft, goal: Goal, plan: Plan, *, id: str, at: datetime)
         ready_at=None,
         started_at=None,
         finished_at=None,
+        person=draft.person,
     )
 
 
-def moved_plan(plan: Plan, to: PlanStatus, at: datetime) -> Plan:
+def moved_plan(plan: Plan, to: PlanStatus, at: datetime, **fields: Any) -> Plan:
     """The next version of the plan.
 
     Raises:
@@ -198,7 +193,8 @@ def moved_plan(plan: Plan, to: PlanStatus, at: datetime) -> Plan:
         raise IllegalMove(status=plan.status, to=to)
     ended = to in ("completed", "failed", "cancelled", "superseded", "rejected")
     return plan.model_copy(
-        update={
+        update=fields
+        | {
             "status": to,
             "version": plan.version + 1,
             "started_at": plan.started_at or (at if to == "executing" else None),
@@ -216,135 +212,3 @@ def moved_task(task: Task, to: TaskStatus, **fields: Any) -> Task:
     if to not in TASK_MOVES[task.status]:
         raise IllegalMove(status=task.status, to=to)
     return task.model_copy(update=fields | {"status": to, "version": task.version + 1})
-
-
-def made_ready(task: Task, at: datetime) -> Task:
-    """The task can be carried out."""
-    return moved_task(task, "ready", ready_at=at)
-
-
-def tried_again(task: Task, at: datetime) -> Task:
-    """The task is ready once more, as its next attempt."""
-    return moved_task(
-        task, "ready", ready_at=at, attempt=task.attempt + 1, agent_id=None, run_id=None
-    )
-
-
-def after_run(task: Task, run: Run, at: datetime) -> Task:
-    """What the end of its run makes of a task: done, tried again, or failed."""
-    spent = {
-        "prompt_tokens": task.prompt_tokens + run.prompt_tokens,
-        "completion_tokens": task.completion_tokens + run.completion_tokens,
-        "agent_id": run.agent_id,
-        "run_id": run.id,
-    }
-    if run.status == "succeeded":
-        return moved_task(
-            task, "succeeded", result=run.result, finished_at=at, error=None,
-            started_at=run.started_at, **spent,
-        )  # fmt: skip
-    if run.status == "cancelled":
-        return moved_task(task, "cancelled", error=run.error, finished_at=at, **spent)
-    if task.attempt < task.max_attempts and worth_another_try(run.error):
-        again = tried_again(task, at)
-        return again.model_copy(
-            update={k: v for k, v in spent.items() if k.endswith("tokens")} | {"error": run.error}
-        )
-    to: TaskStatus = "timed_out" if run.status == "timed_out" else "failed"
-    return moved_task(task, to, error=run.error, finished_at=at, **spent)
-
-
-def worth_another_try(error: dict[str, Any] | None) -> bool:
-    """Whether a failure may go away by itself: the work or the world failed, not the request."""
-    known = Problem.by_code.get(str((error or {}).get("code")))
-    return known is None or known.retryable or known.status >= OUR_FAULT
-
-
-def newly_ready(tasks: Iterable[Task], at: datetime) -> list[Task]:
-    """Pending tasks whose dependencies are all done."""
-    tasks = list(tasks)
-    done = {task.key for task in tasks if task.status == "succeeded"}
-    return [
-        made_ready(task, at)
-        for task in tasks
-        if task.status == "pending" and set(task.depends_on) <= done
-    ]
-
-
-def now_skipped(tasks: Sequence[Task], at: datetime) -> list[Task]:
-    """Pending tasks that can never run, because one before them has failed."""
-    lost = {task.key for task in tasks if task.status in LOST}
-    skipped: list[Task] = []
-    for task in tasks_in_order(tasks):
-        if task.status == "pending" and lost & set(task.depends_on):
-            skipped.append(moved_task(task, "skipped", finished_at=at))
-            lost.add(task.key)
-    return skipped
-
-
-def tasks_in_order(tasks: Sequence[Task]) -> list[Task]:
-    """Tasks with those that they depend on first."""
-    by_key = {task.key: task for task in tasks}
-    order = TopologicalSorter({task.key: task.depends_on for task in tasks}).static_order()
-    return [by_key[key] for key in order if key in by_key]
-
-
-def replaced(tasks: Iterable[Task], changed: Iterable[Task]) -> list[Task]:
-    """The tasks with some of them in their new state."""
-    new = {task.id: task for task in changed}
-    return [new.get(task.id, task) for task in tasks]
-
-
-def progress(tasks: Sequence[Task]) -> float:
-    """How much of a plan is done, 0 to 1."""
-    done = sum(task.status == "succeeded" for task in tasks)
-    return round(done / len(tasks), 4) if tasks else 0.0
-
-
-def tokens(tasks: Iterable[Task]) -> dict[str, int]:
-    """Tokens over all tasks."""
-    tasks = list(tasks)
-    return {
-        "prompt_tokens": sum(task.prompt_tokens for task in tasks),
-        "completion_tokens": sum(task.completion_tokens for task in tasks),
-    }
-
-
-def verdict(tasks: Iterable[Task]) -> TaskStatus | None:
-    """`succeeded` when all are done, `failed` when no more can be, None while work goes on."""
-    states = {task.status for task in tasks}
-    if states <= {"succeeded"}:
-        return "succeeded"
-    return None if states & OPEN_TASK else "failed"
-
-
-def over_budget(goal: Goal, tasks: Iterable[Task]) -> bool:
-    """Whether the goal has used up its tokens."""
-    return sum(tokens(tasks).values()) > goal.constraints.tokens
-
-
-def inputs_of(task: Task, tasks: Iterable[Task]) -> dict[str, Any]:
-    """Results of the tasks that this one depends on, by key."""
-    return {other.key: other.result for other in tasks if other.key in task.depends_on}
-
-
-def result_of(tasks: Sequence[Task]) -> dict[str, Any]:
-    """The result of a goal: what its last tasks gave.
-
-    One last task whose result is a mapping with an `answer` is the result; otherwise the results
-    of all last tasks, by key.
-    """
-    needed = {key for task in tasks for key in task.depends_on}
-    last = [task for task in tasks if task.key not in needed]
-    answers = [t.result for t in last if isinstance(t.result, dict) and "answer" in t.result]
-    if len(answers) == 1:
-        return answers[0] | {"answer": as_text(answers[0]["answer"])}
-    results = {task.key: task.result for task in last}
-    return {"answer": "", "results": results}
-
-
-def as_text(answer: Any) -> str:
-    """An answer that is given as (lists of) lines, as one text."""
-    if isinstance(answer, list):
-        return "\n".join(as_text(line) for line in answer)
-    return answer if isinstance(answer, str) else str(answer)

@@ -17,16 +17,3 @@ LIST = Statement(
 GET_PLAN = Statement("SELECT * FROM mcp_documents.plans WHERE id = $1")
 GET_TASK = Statement("SELECT * FROM mcp_documents.tasks WHERE id = $1")
 TASKS = Statement("SELECT * FROM mcp_documents.tasks WHERE plan_id = $1 ORDER BY created_at, id")
-WAITING = Statement(
-    """
-    SELECT t.id, t.attempt FROM mcp_documents.tasks t
-    WHERE t.status = 'ready' AND t.ready_at < now() - make_interval(secs => $1)
-    ORDER BY t.priority, t.ready_at LIMIT $2
-    """
-)
-AT_WORK = Statement(
-    """
-    SELECT count(*) AS tasks FROM mcp_documents.tasks
-    WHERE plan_id = $1 AND status IN ('assigned', 'running')
-    """
-)

@@ -6,8 +6,8 @@ from typing import Any
 
 from bus import json_schemas, named
 from handlers.workflows import mapping
-from handlers.workflows.engine import in_order
 from handlers.workflows.mapping import Unmappable
+from handlers.workflows.ordering import in_order
 from schemas.problems import BadSchema
 from schemas.workflows.definitions import Finding
 from schemas.workflows.document import (
@@ -24,7 +24,7 @@ from schemas.workflows.document import (
     WaitStep,
 )
 
-NAMES = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+NAMES = re.compile(r"[A-Za-z0-9_-]+")
 ROOTS = ("inputs", "steps", "run", "item", "index", "output")
 
 
@@ -91,7 +91,8 @@ def of_list(steps: Sequence[Step]) -> list[Finding]:
 
 def of_step(step: Step, keys: set[str]) -> Iterator[str]:
     """What is wrong with one step itself."""
-    own = step.model_dump(exclude={"steps", "cases", "otherwise", "branches", "answer", "match"})
+    taken_as_they_stand = {"steps", "cases", "otherwise", "branches", "answer", "match", "brief"}
+    own = step.model_dump(exclude=taken_as_they_stand)
     yield from of_value(list(own.values()), keys)
     if isinstance(step, HumanStep):
         yield from of_value(step.otherwise, keys)

@@ -1,13 +1,38 @@
-"""How any step is done: by asking an operation, a person, or another workflow."""
+"""How any step is done: by asking an operation, an agent, a person, or another workflow."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pydantic import ValidationError
 
 from bus import travel
-from handlers.workflows import ending, forking, people, store
+from handlers.workflows import assigning, ending, forking, people, steps, store
 from handlers.workflows.checking import every
 from handlers.workflows.engine import Begin, BeginUndo
 from handlers.workflows.mapping import Unmappable
-from handlers.workflows.steps import Came, Place, carry_out, undoing
-from schemas.workflows.document import Document, HumanStep, WorkflowStep
+from handlers.workflows.steps import OUTPUT_BYTES_MAX, Came, Place, too_large, undoing
+from schemas.contract import Json
+from schemas.problems import TooLarge, malformed
+from schemas.workflows.definitions import BadDocument
+from schemas.workflows.document import (
+    AgentStep,
+    CallStep,
+    Document,
+    HumanStep,
+    InvokeStep,
+    JobStep,
+    PromptStep,
+    Undo,
+    WaitStep,
+    WorkflowStep,
+)
 from schemas.workflows.runs import WorkflowRun
+
+Do = Callable[[Any, Json, Place], Awaitable[Came]]
+HOW: dict[type[Any], Do] = {
+    CallStep: steps.call, JobStep: steps.job, AgentStep: assigning.agent, InvokeStep: steps.tool,
+    PromptStep: steps.model, WaitStep: steps.wait, Undo: steps.undo,
+}  # fmt: skip
 
 
 async def do(
@@ -45,3 +70,21 @@ async def held(begin: BeginUndo, place: Place, document: Document) -> bool:
     undoable = {s.key for s in every(document.steps) if getattr(s, "undo", None)}
     rows = await place.ctx.database.rows(store.HELD_BEFORE, place.run_id, str(thing))
     return any(forking.key_of(row["path"]) in undoable for row in rows)
+
+
+async def carry_out(begin: Begin | BeginUndo, place: Place) -> Came:
+    """Do the step; a value that cannot be computed is its failure.
+
+    Raises:
+        Problem: What was asked has refused, or does not answer.
+    """
+    what = begin.undo if isinstance(begin, BeginUndo) else begin.step
+    try:
+        came = await HOW[type(what)](what, begin.known, place)
+    except Unmappable as unfit:
+        raise BadDocument(str(unfit)) from None
+    except ValidationError as bad:
+        raise malformed(bad) from None
+    if too_large(came.output):
+        raise TooLarge(f"The step gives more than {OUTPUT_BYTES_MAX} bytes.")
+    return came

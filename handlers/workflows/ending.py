@@ -11,6 +11,7 @@ from bus.database import Transaction
 from handlers.workflows import store
 from handlers.workflows.engine import ABANDONED, Begin, Outcome
 from handlers.workflows.mapping import computed
+from handlers.workflows.records import event_of
 from handlers.workflows.steps import OUTPUT_BYTES_MAX, WORKFLOWS, Came, Place, failed, too_large
 from schemas import agents, human, supervision
 from schemas.agents import CancelRun
@@ -24,6 +25,7 @@ from schemas.workflows.runs import (
     OPEN,
     Drive,
     EndedBadly,
+    LeadRun,
     RunEnded,
     RunStarted,
     RunStatus,
@@ -54,10 +56,20 @@ def forked(run: WorkflowRun, at: datetime, within_s: float | None, **other: obje
     """A run of the same workflow version that begins now, of no other run a part."""
     begins: Json = {
         "version": 1, "status": "running", "result": None, "error": None, "parent_id": None,
-        "parent_path": None, "started_at": at, "finished_at": None,
+        "parent_path": None, "started_at": at, "finished_at": None, "goal_id": None,
         "deadline": at + timedelta(seconds=within_s) if within_s else None,
     }  # fmt: skip
     return run.model_copy(update=begins | other)
+
+
+def of_goal(command: LeadRun, at: datetime) -> WorkflowRun:
+    """A run that carries out a goal's plan, which stands in for the workflow."""
+    return WorkflowRun(
+        id=command.id, version=1, workflow_id=command.goal_id, workflow_name=command.name,
+        workflow_version=command.version, owner_id=command.owner_id, status="running", inputs={},
+        result=None, error=None, parent_id=None, parent_path=None, started_at=at, finished_at=None,
+        deadline=None, mandate=command.mandate, goal_id=command.goal_id,
+    )  # fmt: skip
 
 
 def ended(run: WorkflowRun, status: RunStatus, outcome: Outcome, at: datetime) -> WorkflowRun:
@@ -89,7 +101,7 @@ async def tell(tx: Transaction, run_id: str, step_id: str, came: Came, ctx: Cont
     if outer is None or row is None or row["status"] != "waiting":
         return
     step = RunStep.model_validate(dict(row))
-    await tx.record(StepFinished(step=over(step, came, ctx.now())))
+    await tx.record(event_of(over(step, came, ctx.now())))
     await wake(tx, WorkflowRun.model_validate(dict(outer)))
 
 
@@ -110,10 +122,12 @@ def came_of(run: WorkflowRun) -> Came:
 
 def over(step: RunStep, came: Came, at: datetime) -> RunStep:
     """The next version of a step that has waited."""
+    waits = came.status == "waiting"
     return step.model_copy(
         update={
             "version": step.version + 1, "status": came.status, "output": came.output,
-            "error": came.error, "due_at": None, "finished_at": at,
+            "error": came.error, "due_at": came.due_at, "finished_at": None if waits else at,
+            "work": came.work or step.work,
         }
     )  # fmt: skip
 
@@ -161,15 +175,14 @@ async def abandon(
 async def stop(step: RunStep, acting: Callable[[], Awaitable[Context]], ctx: Context) -> None:
     """Stop what a step waits for."""
     kind, _, name = (step.awaits or "").partition("/")
-    key = f"stop/{step.id}"
-    if kind == "run":
-        owner = await acting()
-        await owner.call(agents.cancel_run, CancelRun(id=name, reason="run ended"), key=key)
+    key, platform = f"stop/{step.id}/{step.version}", ctx.as_principal(WORKFLOWS)
+    if kind == "run":  # whether or not its owner still may
+        await platform.call(agents.stop_run, CancelRun(id=name, reason="run ended"))
     elif kind == "job":
         owner = await acting()
         await owner.call(supervision.cancel_job, CancelJob(id=name), key=key)
     elif kind == "task":
-        await ctx.as_principal(WORKFLOWS).call(human.withdraw, WithdrawTask(id=name))
+        await platform.call(human.withdraw, WithdrawTask(id=name))
     elif kind == "inner":
         await stop_inner(name, ctx)
 

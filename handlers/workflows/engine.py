@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from handlers.workflows.mapping import Unmappable, computed, holds
+from handlers.workflows.ordering import in_order
 from schemas.contract import Json
 from schemas.workflows.definitions import BadDocument
 from schemas.workflows.document import (
@@ -184,22 +185,30 @@ class Walk:
             known: What its paths begin at, without `steps`.
             seen: The steps that are known from outside; those that are over are added.
         """
-        mark, ended = self._mark(), dict[str, Outcome]()
+        mark, ended, left_out = self._mark(), dict[str, Outcome](), set[str]()
         failed: Outcome | None = None
+        later: Outcome | None = None
         for step, before in in_order(steps):
-            if any(key not in ended for key in before):
+            if not left_out.isdisjoint(before):
+                left_out.add(step.key)
+            if step.key in left_out or any(key not in ended for key in before):
                 continue
             outcome = self._step(step, prefix, known | {"steps": dict(seen)})
             if outcome is None:
                 continue
-            if outcome.error is not None and step.on_error == "fail":
+            if outcome.error is None or step.on_error == "continue":
+                ended[step.key] = outcome
+                seen[step.key] = {"output": outcome.output, "error": outcome.error}
+            elif step.on_error == "fail":
                 failed = weightier(failed, outcome)
-                continue
-            ended[step.key] = outcome
-            seen[step.key] = {"output": outcome.output, "error": outcome.error}
+            else:
+                later = weightier(later, outcome)
+                left_out.add(step.key)
         if failed:
             return self._failed(failed, mark)
-        return ended[steps[-1].key] if len(ended) == len(steps) else None
+        if len(ended) + len(left_out) < len(steps):
+            return None
+        return later or ended[steps[-1].key]
 
     def _mark(self) -> tuple[int, int, int]:
         """Where a part of the document begins; see `_failed`."""
@@ -369,23 +378,6 @@ def weightier(first: Outcome | None, second: Outcome) -> Outcome:
     if first is None or (first.error or {}).get("code") == ABANDONED:
         return second
     return first
-
-
-def in_order(steps: Sequence[Step]) -> list[tuple[Step, tuple[str, ...]]]:
-    """Each step with the keys of those before it, so that no step stands before one of these."""
-    before = {}
-    for index, step in enumerate(steps):
-        follows = (steps[index - 1].key,) if index else ()
-        before[step.key] = follows if step.after is None else step.after
-    named = {step.key: step for step in steps}
-    ordered, placed = list[tuple[Step, tuple[str, ...]]](), set[str]()
-    while len(ordered) < len(steps):
-        ready = [k for k in named if k not in placed and placed.issuperset(before[k])]
-        if not ready:
-            raise Unmappable("The steps wait for each other.")
-        placed.update(ready)
-        ordered += [(named[key], before[key]) for key in ready]
-    return ordered
 
 
 def after_failure(

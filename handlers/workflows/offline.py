@@ -140,7 +140,7 @@ class Rehearsal:
         """A step that ends without anybody's answer; when, the record says."""
         then = self.recorded.get(begin.path)
         at = (then.finished_at if then else None) or self.run.started_at
-        return next_of(None, self.run.id, begin, came, began=at, at=at)
+        return next_of(None, self.run, begin, came, began=at, at=at)
 
     def _compare(self, now: Asked) -> None:
         """What a step asks against what it asked then.

@@ -88,14 +88,14 @@ def failure_of(begin: Begin | BeginUndo, problem: Problem, at: datetime) -> Came
 
 
 def next_of(
-    before: RunStep | None, run_id: str, begin: Begin | BeginUndo, came: Came,
+    before: RunStep | None, run: WorkflowRun, begin: Begin | BeginUndo, came: Came,
     *, began: datetime, at: datetime,
 ) -> RunStep:  # fmt: skip
     """The next version of a step's record.
 
     Args:
         before: The version before, if there is one.
-        run_id: Its run.
+        run: Its run.
         begin: The step.
         came: What came of it.
         began: When it was begun.
@@ -103,10 +103,19 @@ def next_of(
     """
     kind = "undo" if isinstance(begin, BeginUndo) else str(begin.step.type)  # type: ignore[attr-defined]
     return RunStep(
-        id=step_id(run_id, begin.path), version=before.version + 1 if before else 1,
-        run_id=run_id, path=begin.path, kind=kind, status=came.status, attempt=begin.attempt,
+        id=step_id(run.id, begin.path), version=before.version + 1 if before else 1,
+        run_id=run.id, path=begin.path, kind=kind, status=came.status, attempt=begin.attempt,
         output=came.output, error=came.error, awaits=came.awaits, due_at=came.due_at,
         started_at=before.started_at if before else began,
         asked=before.asked if before and before.awaits else came.asked,
         finished_at=at if came.status in ("done", "failed") else None,
+        work=came.work or (before.work if before else None), goal_id=run.goal_id,
     )  # fmt: skip
+
+
+def says_more(before: RunStep | None, step: RunStep) -> bool:
+    """Whether a record says anything that the one before did not."""
+    if before is None or step.status != "waiting":
+        return True
+    told = [(s.status, s.awaits, s.output, s.due_at) for s in (before, step)]
+    return told[0] != told[1]

@@ -1,4 +1,4 @@
-"""How each kind of step is done: what is asked of whom, and what came of it.
+"""How most kinds of steps are done: what is asked of whom, and what came of it.
 
 Whatever a step asks is asked under the key `<run>/<path>`, whoever asks and however often: the one
 who is asked does it once. A step that waits says what for, and when to look again.
@@ -11,26 +11,23 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 import orjson
-from pydantic import ValidationError
 
 from bus import named, travel
 from bus.context import Context
 from bus.named import command_of
 from handlers.workflows.engine import Begin, BeginUndo
 from handlers.workflows.mapping import Unmappable, computed
-from schemas import agents, catalogue, events, models, supervision, tools
-from schemas.agents import AssignWork, Brief, GetRun, StartRun
-from schemas.contract import Json, Operation, Problem, Schema
+from schemas import catalogue, events, models, supervision, tools
+from schemas.contract import Id, Json, Operation, Problem, Schema
 from schemas.events import QueryEvents
 from schemas.models import GenerateText, Message
 from schemas.principal import Principal
-from schemas.problems import TimedOut, TooLarge, malformed
+from schemas.problems import TimedOut, TooLarge
 from schemas.supervision import GetJob
 from schemas.tools import InvokeTool
 from schemas.travel import Asked
 from schemas.workflows.definitions import BadDocument
 from schemas.workflows.document import (
-    AgentStep,
     CallStep,
     InvokeStep,
     JobStep,
@@ -39,11 +36,10 @@ from schemas.workflows.document import (
     Undo,
     WaitStep,
 )
-from schemas.workflows.runs import EndedBadly, RunStep, StepStatus
+from schemas.workflows.runs import AgentWork, EndedBadly, RunStep, StepStatus
 
 KEY_MAX = 200
 LOOK_S = 1.0
-LOOK_AT_RUN_S = 10.0
 LOOK_AGAIN_SHARE, LOOK_S_MAX = 0.1, 60.0
 OUTPUT_BYTES_MAX = 256 * 1024
 WORKFLOWS = Principal(id="workflows", kind="service", via="bus")
@@ -62,6 +58,7 @@ class Came:
     awaits: str | None = None
     due_at: datetime | None = None
     asked: Asked | None = None
+    work: AgentWork | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +71,8 @@ class Place:
     acting: Callable[[], Awaitable[Context]]
     record: RunStep | None = None
     asks: Callable[[Asked], None] = lambda _: None
+    goal_id: Id | None = None
+    tokens_left: int | None = None
 
     @property
     def key(self) -> str:
@@ -155,25 +154,8 @@ async def job(step: JobStep, known: Json, place: Place) -> Came:
     return ended(work, work["result"], place, step.timeout_s)
 
 
-async def agent(step: AgentStep, known: Json, place: Place) -> Came:
-    """Give work to an agent, and look whether it is done."""
-    if place.record is None or place.record.awaits is None:
-        brief = Brief(
-            objective=str(computed(step.objective, known)), inputs=computed(step.inputs, known)
-        )
-        if step.agent_id is not None:
-            command: Schema = StartRun(agent_id=step.agent_id, brief=brief)
-            run = await ask(place, agents.start_run, command)
-        else:
-            command = AssignWork(capabilities=step.capabilities, brief=brief)
-            run = await ask(place, agents.assign, command)
-        return Came("waiting", awaits=f"run/{run['id']}", due_at=place.look_by(LOOK_AT_RUN_S, None))
-    run = await ask(place, agents.run, GetRun(id=place.record.awaits.partition("/")[2]))
-    return ended(run, run["result"], place, step.timeout_s, LOOK_AT_RUN_S)
-
-
-def ended(thing: Json, result: Any, place: Place, within_s: float, look_s: float = LOOK_S) -> Came:
-    """What a job or an agent's run says of itself."""
+def ended(thing: Json, result: Any, place: Place, within_s: float) -> Came:
+    """What a job says of itself."""
     assert place.record is not None
     if thing["status"] in GOOD_END:
         return Came("done", result)
@@ -181,7 +163,7 @@ def ended(thing: Json, result: Any, place: Place, within_s: float, look_s: float
         return failed(EndedBadly(f"It has {thing['status']}.", cause=thing["error"]))
     if place.late(within_s):
         return failed(TimedOut("It took too long."))
-    due_at = place.look_by(look_s, within_s)
+    due_at = place.look_by(LOOK_S, within_s)
     return Came("waiting", awaits=place.record.awaits, due_at=due_at)
 
 
@@ -260,31 +242,6 @@ async def event(step: WaitStep, known: Json, place: Place) -> Came:
         after = found["items"][-1]["seq"]
     due_at = place.look_by(LOOK_S, step.within_s)
     return Came("waiting", {"after": after}, awaits=f"event/{step.event}", due_at=due_at)
-
-
-Do = Callable[[Any, Json, Place], Awaitable[Came]]
-HOW: dict[type[Any], Do] = {
-    CallStep: call, JobStep: job, AgentStep: agent, InvokeStep: tool, PromptStep: model,
-    WaitStep: wait, Undo: undo,
-}  # fmt: skip
-
-
-async def carry_out(begin: Begin | BeginUndo, place: Place) -> Came:
-    """Do the step; a value that cannot be computed is its failure.
-
-    Raises:
-        Problem: What was asked has refused, or does not answer.
-    """
-    what = begin.undo if isinstance(begin, BeginUndo) else begin.step
-    try:
-        came = await HOW[type(what)](what, begin.known, place)
-    except Unmappable as unfit:
-        raise BadDocument(str(unfit)) from None
-    except ValidationError as bad:
-        raise malformed(bad) from None
-    if too_large(came.output):
-        raise TooLarge(f"The step gives more than {OUTPUT_BYTES_MAX} bytes.")
-    return came
 
 
 def too_large(output: Any) -> bool:

@@ -107,6 +107,16 @@ RELEASE = Statement(
     WHERE run_id = $1 AND holder = $2 AND wakes = $3 RETURNING run_id
     """
 )
+NUDGE = Statement(
+    """
+    UPDATE flow.drivers SET due_at = $2 WHERE run_id IN (
+        SELECT run_id FROM flow.drivers WHERE holder IS NULL AND run_id IN (
+            SELECT run_id FROM flow.steps WHERE awaits = $1 AND status = 'waiting'
+            ORDER BY started_at LIMIT $3
+        ) FOR UPDATE SKIP LOCKED
+    )
+    """
+)
 HAND_OVER = Statement(
     """
     UPDATE flow.drivers SET holder = NULL, lease_until = NULL, due_at = $2

@@ -106,7 +106,8 @@ def taken(
     for step in steps:
         if step.path not in changed.outputs:
             own = {"id": step_id(forked.id, step.path), "version": 1, "run_id": forked.id,
-                   "taken_from": step.id, "awaits": None, "due_at": None}  # fmt: skip
+                   "taken_from": step.id, "awaits": None, "due_at": None, "work": None,
+                   "goal_id": None}  # fmt: skip
             found.append(step.model_copy(update=own))
     at = forked.started_at
     for path, output in changed.outputs.items():

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from schemas.agents import Brief
 from schemas.contract import SUBJECT_PART, Id, Json, ModelName, Name, Schema, Title, Token
 from schemas.principal import PersonId, Role
 
@@ -51,7 +52,11 @@ class StepFields(Schema):
     title: Title | None = None
     after: tuple[Token, ...] | None = Field(None, max_length=STEPS_MAX)
     when: Mapping = Field(None, description="Skipped unless this is true.")
-    on_error: Literal["fail", "continue"] = "fail"
+    on_error: Literal["fail", "continue", "skip"] = Field(
+        "fail",
+        description="After its failure nothing more begins; or all goes on as if it had been done; "
+        "or what comes after it is left out, the rest is done, and then its list has failed.",
+    )
 
 
 class Attempted(StepFields):
@@ -98,14 +103,27 @@ class PromptStep(Attempted):
 
 
 class AgentStep(Attempted):
-    """Gives work to an agent and waits for the end of its run."""
+    """Gives work to an agent and waits for the end of its run; a failed run may be tried again."""
 
     type: Literal["agent"]
     agent_id: Id | None = None
     capabilities: tuple[Token, ...] = Field((), max_length=20)
-    objective: Mapping
+    objective: Mapping = None
     inputs: Mapping = Field(default_factory=dict)
+    brief: Brief | None = Field(
+        None, description="Instead of an objective, taken as it stands; `inputs` are put into it."
+    )
     timeout_s: float = Field(3_600.0, gt=0, le=86_400)
+    free_within_s: float = Field(
+        0.0, ge=0, le=WAIT_S_MAX, description="How long it waits until an agent has room."
+    )
+
+    @model_validator(mode="after")
+    def _one_task(self) -> "AgentStep":
+        """An agent is told one thing to do."""
+        if (self.objective is None) == (self.brief is None):
+            raise ValueError("a step of an agent has an objective or a brief")
+        return self
 
 
 class SetStep(StepFields):
@@ -225,7 +243,11 @@ class Document(Schema):
     inputs: Json = Field(default_factory=dict, description="JSON Schema of a run's inputs.")
     steps: tuple[Step, ...] = Field(min_length=1, max_length=STEPS_MAX)
     output: Mapping = Field(None, description="The run's result; the last step's without it.")
-    at_once: int = Field(16, ge=1, le=AT_ONCE_MAX, description="Steps of a run at once.")
+    at_once: int = Field(
+        16, ge=1, le=AT_ONCE_MAX,
+        description="Steps of a run at once; what waits counts if an agent is at work for it.",
+    )  # fmt: skip
+    tokens_max: int | None = Field(None, ge=1, description="Tokens of all its agents together.")
     within_s: float | None = Field(None, gt=0, le=WAIT_S_MAX, description="Fails afterwards.")
 
 

@@ -26,6 +26,8 @@ from schemas.human import ContentChanged, Sha256, TaskAnswered
 from schemas.principal import Mandate
 from schemas.problems import IllegalMove, NotFound, OutsideSchema
 from schemas.travel import Asked
+from schemas.workflows.definitions import BadDocument
+from schemas.workflows.document import Document
 
 RunStatus = Literal["running", "paused", "undoing", "succeeded", "failed", "undone", "cancelled"]
 OPEN: tuple[RunStatus, ...] = ("running", "paused", "undoing")
@@ -55,6 +57,17 @@ class WorkflowRun(Entity, table="flow.runs"):
     forked_from: Id | None = Field(None, description="The run whose first steps it has.")
     fork_step: str | None = Field(None, description="The first step that it does itself.")
     changes: Json | None = Field(None, description="What is other than in the workflow.")
+    goal_id: Id | None = Field(None, description="The goal whose plan it carries out.")
+
+
+class AgentWork(Schema):
+    """What agents have done for one step, in all its attempts."""
+
+    runs: int = Field(0, description="Runs of agents that have ended.")
+    run_id: Id | None = Field(None, description="The last run.")
+    agent_id: Id | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 class RunStep(Entity, table="flow.steps"):
@@ -73,6 +86,8 @@ class RunStep(Entity, table="flow.steps"):
     finished_at: datetime | None
     asked: Asked | None = None
     taken_from: Id | None = Field(None, description="The step of another run that did it.")
+    work: AgentWork | None = None
+    goal_id: Id | None = None
 
 
 class StartWorkflow(Schema):
@@ -127,6 +142,20 @@ class RetryRun(Schema):
     id: Id
 
 
+class LeadRun(Schema):
+    """Bring the run of a plan to what its goal says; it is started if it is not there."""
+
+    id: Id
+    goal_id: Id
+    to: Literal["running", "paused", "cancelled"]
+    name: str = Field(max_length=300)
+    version: int = Field(ge=1, description="Of the plan; the document is kept under it.")
+    document: Document
+    owner_id: str = Field(max_length=64)
+    mandate: Mandate | None = None
+    again: bool = Field(False, description="Try again what has failed, if the run has.")
+
+
 class SendSignal(Schema):
     """Tell a run something that it waits for, or will."""
 
@@ -154,6 +183,14 @@ class EndedBadly(Problem, code="ERR_194", status=409):
 
 class NotApproved(Problem, code="ERR_198", status=409):
     """What the step would ask is not what was approved, or nobody has approved it."""
+
+
+class AgentFailed(Problem, code="ERR_172", status=409, retryable=True):
+    """The run of an agent has failed, and another one may not."""
+
+
+class TokensSpent(Problem, code="ERR_410", status=429):
+    """The agents of this run have used up its tokens."""
 
 
 class OutcomeUnknown(Problem, code="ERR_193", status=409):
@@ -248,6 +285,10 @@ retry = Operation(
     "workflows.retry", RetryRun, WorkflowRun, rest="POST /workflow-runs/{id}/retry",
     may="workflows:execute", problems=(NotFound, IllegalMove), emits=(RunMoved, StepFinished),
     idempotent=True,
+)  # fmt: skip
+lead = Operation(
+    "workflows.lead", LeadRun, WorkflowRun, internal=True, problems=(NotFound, BadDocument),
+    emits=(RunStarted, RunMoved, RunEnded, StepFinished), idempotent=True,
 )  # fmt: skip
 signal = Operation(
     "workflows.signal", SendSignal, WorkflowRun, rest="POST /workflow-runs/{id}/signals",

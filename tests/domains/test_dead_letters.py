@@ -33,12 +33,12 @@ INSERT = Statement(
     """
 )
 ROWS = (
-    ("0", "dead", "EVENTS", "goals-follow-run", "a", 1, None, 0),
-    ("1", "parked", "EVENTS", "goals-follow-run", "a", 2, None, 0),
+    ("0", "dead", "EVENTS", "workflows-follow-agent", "a", 1, None, 0),
+    ("1", "parked", "EVENTS", "workflows-follow-agent", "a", 2, None, 0),
     ("2", "dead", "EVENTS", "identity-end-run", None, None, None, 1),
     ("3", "dead", "JOBS", "documents-ingest", None, None, JOB, 2),
-    ("4", "dropped", "EVENTS", "goals-follow-run", "b", 1, None, 3),
-    ("5", "done", "EVENTS", "goals-follow-run", "b", 2, None, 40),
+    ("4", "dropped", "EVENTS", "workflows-follow-agent", "b", 1, None, 3),
+    ("5", "done", "EVENTS", "workflows-follow-agent", "b", 2, None, 40),
 )
 
 
@@ -81,7 +81,7 @@ async def test_what_nobody_can_read_is_shown_and_breaks_no_list(ask, platform):
     async def given_up():
         page = await ask(integration.dead_letters, ListDeadLetters(state="dead"))
         found = {letter.consumer: letter for letter in page.items}
-        return found if {"goals-follow-run", "identity-end-run"} <= found.keys() else None
+        return found if {"workflows-follow-agent", "identity-end-run"} <= found.keys() else None
 
     found = await eventually(given_up)
     for letter in found.values():
@@ -101,7 +101,8 @@ async def test_poison_of_a_real_reaction_is_mended_by_dropping_it(ask, platform)
 
     async def dead():
         page = await ask(
-            integration.dead_letters, ListDeadLetters(consumer="goals-follow-run", state="dead")
+            integration.dead_letters,
+            ListDeadLetters(consumer="workflows-follow-agent", state="dead"),
         )
         return page.items
 

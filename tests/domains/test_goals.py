@@ -45,6 +45,18 @@ async def ended(ask, goal, timeout_s=100):
     return await eventually(check, timeout_s)
 
 
+async def story(ask, goal):
+    """Everything that was recorded for a goal, page after page."""
+    told, cursor = [], None
+    while True:
+        asked = QueryEvents(correlation_id=goal.id, limit=200, cursor=cursor)
+        page = await ask(events.query, asked)
+        told += page.items
+        cursor = page.next
+        if cursor is None:
+            return told
+
+
 async def test_a_goal_of_twelve_tasks_is_carried_out_and_its_events_tell_the_story(ask):
     goal = await ended(ask, await ask(goals.submit, goal_of_calculations(12)))
     assert goal.status == "completed", goal.error
@@ -53,8 +65,7 @@ async def test_a_goal_of_twelve_tasks_is_carried_out_and_its_events_tell_the_sto
     plan = await ask(goals.plan, GetPlan(id=goal.id))
     assert plan.status == "completed"
     assert len(plan.levels[0]) == 11
-    story = (await ask(events.query, QueryEvents(correlation_id=goal.id, limit=200))).items
-    types = [event.type for event in story]
+    types = [event.type for event in await story(ask, goal)]
     assert types[0] == "goals.submitted"
     assert types.count("goals.task_succeeded") == 12
     assert types.count("tools.invocation_succeeded") == 12

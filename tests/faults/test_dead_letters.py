@@ -16,13 +16,13 @@ POISON = (
     ("job.documents.ingest", {"Nats-Msg-Id": "nameless"}),
 )  # fmt: skip
 GIVEN_UP = {
-    ("goals-follow-run", "dead"), ("goals-follow-run", "parked"), ("identity-end-run", "dead"),
-    ("identity-end-run", "parked"), ("workflows-follow-agent", "dead"),
-    ("workflows-follow-agent", "parked"), ("documents-ingest", "dead"),
+    ("identity-end-run", "dead"), ("identity-end-run", "parked"),
+    ("workflows-follow-agent", "dead"), ("workflows-follow-agent", "parked"),
+    ("documents-ingest", "dead"),
 }  # fmt: skip
 COPIES = {
-    "dead.events.goals-follow-run": 1, "dead.events.identity-end-run": 1,
-    "dead.events.workflows-follow-agent": 1, "dead.jobs.documents-ingest": 1,
+    "dead.events.identity-end-run": 1, "dead.events.workflows-follow-agent": 1,
+    "dead.jobs.documents-ingest": 1,
 }  # fmt: skip
 
 
@@ -42,8 +42,8 @@ async def unended(jetstream):
     """How many messages of the poisoned consumers are still to be dealt with."""
     left = 0
     for stream, durable in (
-        ("EVENTS", "goals-follow-run"), ("EVENTS", "identity-end-run"),
-        ("EVENTS", "workflows-follow-agent"), ("JOBS", "documents-ingest"),
+        ("EVENTS", "identity-end-run"), ("EVENTS", "workflows-follow-agent"),
+        ("JOBS", "documents-ingest"),
     ):  # fmt: skip
         info = await jetstream.consumer_info(stream, durable)
         left += info.num_ack_pending + info.num_pending
@@ -72,13 +72,13 @@ async def test_a_letter_survives_the_death_of_its_writer_and_is_there_once(
         return await copies(jetstream) == COPIES
 
     await eventually(told, 30)
-    await drop_first_of(ask, "goals-follow-run")
+    await drop_first_of(ask, "workflows-follow-agent")
 
     async def second_is_dead():
-        return (await copies(jetstream))["dead.events.goals-follow-run"] == 2
+        return (await copies(jetstream))["dead.events.workflows-follow-agent"] == 2
 
     await eventually(second_is_dead, 30)
-    assert sorted(s for c, s in await open_letters(ask) if c == "goals-follow-run") == [
+    assert sorted(s for c, s in await open_letters(ask) if c == "workflows-follow-agent") == [
         "dead", "dropped"
     ]  # fmt: skip
     await bus.close()

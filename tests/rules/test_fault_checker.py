@@ -138,7 +138,7 @@ def publishes_nothing(called, final):
 
 def leaves_an_event_behind(called, final):
     """A consumer never dealt with an event."""
-    return called, replace(final, missing=["goals-follow-run e-1"])
+    return called, replace(final, missing=["goals-follow-step e-1"])
 
 
 def loses_a_run(called, final):
@@ -240,7 +240,7 @@ def does_not_come_to_rest(called, final):
 
 def gives_up_a_message(called, final):
     """Something became a dead letter that was no poison."""
-    return called, replace(final, letters=["goals-follow-run: TimeoutError"])
+    return called, replace(final, letters=["goals-follow-step: TimeoutError"])
 
 
 PLANTED = {

@@ -46,7 +46,7 @@ class Drawn:
             if self._draw.random() < 0.1:
                 step["when"] = {"$eq": ["$.inputs.even", self._draw.random() < 0.5]}
             if self._draw.random() < 0.2:
-                step["on_error"] = "continue"
+                step["on_error"] = self._draw.choice(["continue", "skip"])
             drawn.append(step)
         return drawn
 

@@ -25,7 +25,7 @@ DANGEROUS = (
     "$JS.API.STREAM.CREATE.X9", "$JS.API.STREAM.UPDATE.EVENTS", "$JS.API.STREAM.DELETE.EVENTS",
     "$JS.API.STREAM.PURGE.EVENTS", "$JS.API.STREAM.MSG.DELETE.EVENTS", "$JS.API.META.LEADER.STEPDOWN",
     "$JS.API.STREAM.RESTORE.X9", "$JS.API.STREAM.SNAPSHOT.EVENTS", "$JS.API.CONSUMER.CREATE.EVENTS",
-    "$JS.API.CONSUMER.DURABLE.CREATE.EVENTS.x9", "$JS.API.CONSUMER.DELETE.EVENTS.goals-follow-run",
+    "$JS.API.CONSUMER.DURABLE.CREATE.EVENTS.x9", "$JS.API.CONSUMER.DELETE.EVENTS.goals-follow-step",
     "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.AUTH", "$SYS.REQ.ACCOUNT.PING.CONNZ", "$SYS.ACCOUNT.X9",
     "_INBOX.x9", "_INBOX.edge.x9", "_INBOX.handlers.x9", "api.x9.agents.list", "anything", "_R_.x9",
     "evt.made.up.x9", "job.made-up.x9", "dead.x9.y9", "tool.x9", "live.x9.y9", "$KV.x9.y9",
@@ -104,7 +104,7 @@ def test_only_those_who_must_hold_what_does_harm():
     assert publishers("$JS.API.STREAM.DELETE.EVENTS") == {"admin"}
     assert publishers("$JS.API.STREAM.PURGE.EVENTS") == {"admin"}
     assert publishers("$JS.API.CONSUMER.CREATE.EVENTS") == {"admin"}
-    assert publishers("$JS.API.CONSUMER.CREATE.EVENTS.goals-follow-run.evt.>") == {"admin"}
+    assert publishers("$JS.API.CONSUMER.CREATE.EVENTS.goals-follow-step.evt.>") == {"admin"}
     assert publishers("$JS.API.CONSUMER.MSG.NEXT.JOBS.goals-plan") == {"admin", "goals", "handlers"}
     assert publishers("evt.goals.completed.x9") == HANDLERS
     assert publishers("job.goals.plan") == HANDLERS
@@ -177,23 +177,23 @@ async def test_a_consumer_of_the_edge_delivers_nothing_into_the_management_of_st
     assert info.state.messages == 1
 
 
-@pytest.mark.parametrize("body_name", ["goals-follow-run", "x9"])
+@pytest.mark.parametrize("body_name", ["goals-follow-step", "x9"])
 async def test_the_edge_cannot_take_over_a_named_consumer(bus_ready, bus_server, body_name):  # noqa: F811
     config = {"name": body_name, "filter_subject": "evt.>", "ack_policy": "none"}
     body = json.dumps({"stream_name": "EVENTS", "config": config}).encode()
     async with bus_server.user("edge") as edge, bus_server.user("admin") as admin:
         jetstream = admin.connection.jetstream()
-        before = (await jetstream.consumer_info("EVENTS", "goals-follow-run")).config
+        before = (await jetstream.consumer_info("EVENTS", "goals-follow-step")).config
         await edge.connection.publish("$JS.API.CONSUMER.CREATE.EVENTS.x9.evt.>", body)
         for subject in (
             "$JS.API.CONSUMER.CREATE.EVENTS",
-            "$JS.API.CONSUMER.CREATE.EVENTS.goals-follow-run.evt.>",
-            "$JS.API.CONSUMER.MSG.NEXT.EVENTS.goals-follow-run",
+            "$JS.API.CONSUMER.CREATE.EVENTS.goals-follow-step.evt.>",
+            "$JS.API.CONSUMER.MSG.NEXT.EVENTS.goals-follow-step",
         ):
             edge.refused.clear()
             await edge.connection.publish(subject, body)
             assert await edge.told(), subject
-        after = (await jetstream.consumer_info("EVENTS", "goals-follow-run")).config
+        after = (await jetstream.consumer_info("EVENTS", "goals-follow-step")).config
 
     assert after == before
     assert isinstance(after, ConsumerConfig)

@@ -55,14 +55,16 @@ async def lock_run(tx: Transaction, run_id: str, ctx: Context, *allowed: RunStat
 
     Raises:
         NotFound: It is not there, or not the caller's.
-        IllegalMove: It is in no state for this.
+        IllegalMove: It is in no state for this, or led by its goal.
     """
     row = await tx.row(store.LOCK_RUN, run_id)
     if row is None:
         raise NotFound(id=run_id)
     run = WorkflowRun.model_validate(dict(row))
     ctx.require_owner(run.owner_id, run.id, run.workflow_id)
-    ctx.part_of(run.id)
+    ctx.part_of(run.goal_id or run.id)
+    if run.goal_id is not None:
+        raise IllegalMove("It carries out a goal; say it to that.", goal=run.goal_id)
     if run.status not in (allowed or OPEN):
         raise IllegalMove(status=run.status)
     return run
@@ -149,17 +151,22 @@ async def resume(command: ResumeRun, ctx: Context) -> WorkflowRun:
 @service.handles(runs.retry)
 async def retry(command: RetryRun, ctx: Context) -> WorkflowRun:
     """What failed is tried again at once; what is done is kept."""
-    at = ctx.now()
     async with ctx.transaction() as tx:
-        before = await lock_run(tx, command.id, ctx, "failed")
-        fresh = {"status": "running", "error": None, "result": None, "finished_at": None}
-        run = moved(before, **fresh, deadline=None)
-        await tx.record(RunMoved(run=run))
-        for row in await tx.rows(store.STEPS, run.id):
-            step = RunStep.model_validate(dict(row))
-            if step.status in ("failed", "started"):
-                await tx.record(StepFinished(step=again(step, at)))
-        await tx.enqueue(Drive(run_id=run.id))
+        return await try_again(tx, await lock_run(tx, command.id, ctx, "failed"), ctx)
+
+
+async def try_again(
+    tx: Transaction, before: WorkflowRun, ctx: Context, **changes: Any
+) -> WorkflowRun:
+    """A failed run goes on."""
+    fresh = {"status": "running", "error": None, "result": None, "finished_at": None}
+    run = moved(before, **fresh, deadline=None, **changes)
+    await tx.record(RunMoved(run=run))
+    for row in await tx.rows(store.STEPS, run.id):
+        step = RunStep.model_validate(dict(row))
+        if step.status in ("failed", "started"):
+            await tx.record(StepFinished(step=again(step, ctx.now())))
+    await tx.enqueue(Drive(run_id=run.id))
     return run
 
 

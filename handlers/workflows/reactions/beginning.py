@@ -42,12 +42,12 @@ async def begin(run: WorkflowRun, document: Document, tx: Transaction, ctx: Cont
 async def drive(job: Drive, ctx: Context) -> None:
     """Carry a run on until it ends or waits, unless another job does."""
     assert ctx.job_id is not None
-    ctx.part_of(job.run_id)
     claim = await ctx.database.row(store.CLAIM, job.run_id, ctx.job_id, holding.LEASE_S)
     if claim is None or str(claim["holder"]) != ctx.job_id:
         return
     driver = Driver(job.run_id, ctx, claim["wakes"])
     await driver.load()
+    ctx.part_of(driver.run.goal_id or driver.run.id)
     await carry_on(driver)
 
 

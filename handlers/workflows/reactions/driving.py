@@ -16,27 +16,21 @@ from typing import Any
 from bus import stopping, telemetry
 from bus.context import Context
 from bus.database import Transaction
-from handlers.workflows import ending, store
+from handlers.workflows import ending, limits, store
+from handlers.workflows.assigning import FREE_AGENT, ask_again_at, asks
 from handlers.workflows.doing import do
-from handlers.workflows.engine import (
-    Begin,
-    BeginUndo,
-    Decision,
-    Outcome,
-    Record,
-    State,
-    decide,
-)
+from handlers.workflows.engine import Begin, BeginUndo, Decision, Outcome, Record, State, decide
 from handlers.workflows.owner import Owner
 from handlers.workflows.reactions import holding, waking
-from handlers.workflows.records import document_of, event_of, failure_of, next_of, record_of
-from handlers.workflows.steps import (
-    Came,
-    Place,
-    compute_now,
-    is_computed,
-    safe_to_repeat,
+from handlers.workflows.records import (
+    document_of,
+    event_of,
+    failure_of,
+    next_of,
+    record_of,
+    says_more,
 )
+from handlers.workflows.steps import Came, Place, compute_now, is_computed, safe_to_repeat
 from schemas.contract import Problem
 from schemas.problems import TimedOut, VersionConflict
 from schemas.travel import Asked
@@ -79,6 +73,7 @@ class Driver:
         self.steps: dict[str, RunStep] = {}
         self.doing: dict[str, Doing] = {}
         self.computed: dict[str, RunStep] = {}
+        self.ask_again_at: dict[str, datetime] = {}
         self._owner = Owner(ctx)
 
     def tell(self) -> None:
@@ -175,7 +170,7 @@ class Driver:
     def _decide(self) -> Decision:
         """What the engine says, with what is being done counted as begun."""
         known = self.steps | self.computed
-        records = {path: record_of(step) for path, step in known.items()}
+        records = {path: self._record_of(step) for path, step in known.items()}
         records |= {path: Record("started") for path in self.doing}
         about = {"id": self.run.id, "started_at": self.run.started_at.isoformat()}
         at = self.ctx.now()
@@ -187,6 +182,13 @@ class Driver:
         decision.wake_at(self.run.deadline)
         return decision
 
+    def _record_of(self, step: RunStep) -> Record:
+        """A step's record; one that waits for any agent is due when it is to ask again."""
+        record = record_of(step)
+        if asks(step) and limits.room(self.document, self.steps, self.doing):
+            return replace(record, due_at=self.ask_again_at.get(step.path, self.ctx.now()))
+        return record
+
     async def _begin(self, decision: Decision) -> bool:
         """Begin what can begin and look at what is due; whether anything was recorded."""
         if self.computed:
@@ -194,12 +196,14 @@ class Driver:
             return True
         if decision.status == "undoing" and self.run.status == "running":
             await self._move("undoing")
-        room = self.document.at_once - len(self.doing)
-        wanted = [b for b in decision.begin if b.path not in self.doing][: max(0, room)]
+        asking = [b for b in decision.look if asks(self.steps[b.path])]
+        due = [b for b in decision.look if b not in asking and b.path not in self.doing]
+        ready = [b for b in (*asking, *decision.begin) if b.path not in self.doing]
+        wanted = ready[: limits.room(self.document, self.steps, self.doing)]
         unsafe = [b for b in wanted if not safe_to_repeat(b)]
         if unsafe and not await self._announce(unsafe):
             return True
-        for begin in [*wanted, *(b for b in decision.look if b.path not in self.doing)]:
+        for begin in [*wanted, *due]:
             task = asyncio.create_task(self._do(begin))
             task.add_done_callback(lambda _: self._wake.set())
             self.doing[begin.path] = Doing(begin, task, self.ctx.now())
@@ -213,8 +217,13 @@ class Driver:
     async def _do(self, begin: Begin | BeginUndo) -> Came:
         """Do one step; its failure is what came of it."""
         asked, record = list[Asked](), self.steps.get(begin.path)
-        place = Place(self.run_id, begin.path, self.ctx, self._acting, record, asked.append)
+        place = Place(
+            self.run_id, begin.path, self.ctx, self._acting, record, asked.append,
+            goal_id=self.run.goal_id, tokens_left=limits.tokens_left(self.document, self.steps),
+        )  # fmt: skip
         came = await self._outcome(begin, place)
+        if came.awaits == FREE_AGENT:
+            self.ask_again_at[begin.path] = ask_again_at(place)
         return replace(came, asked=asked[0] if asked else None)
 
     async def _outcome(self, begin: Begin | BeginUndo, place: Place) -> Came:
@@ -255,7 +264,7 @@ class Driver:
                 for doing in over
                 if not self._over(doing.begin.path)
             ]
-            steps = [step for step in steps if self._says_more(step)]
+            steps = [step for step in steps if says_more(self.steps.get(step.path), step)]
             end = decision or self._look_ahead({step.path: step for step in steps})
             steps += self.computed.values()
             run = None
@@ -281,18 +290,6 @@ class Driver:
             self.steps = before
         wanted = decision.outcome is not None and not decision.abandon
         return decision if wanted else None
-
-    def _says_more(self, step: RunStep) -> bool:
-        """Whether a record says anything that the one before did not."""
-        before = self.steps.get(step.path)
-        return (
-            before is None
-            or step.status != "waiting"
-            or (
-                (before.status, before.awaits, before.output, before.due_at)
-                != (step.status, step.awaits, step.output, step.due_at)
-            )
-        )
 
     async def _write(
         self, moved: Sequence[Any], steps: Sequence[RunStep], run: WorkflowRun | None = None
@@ -337,7 +334,7 @@ class Driver:
     def _recorded(self, begin: Begin | BeginUndo, came: Came, began: datetime) -> RunStep:
         """The next version of a step's record."""
         before = self.steps.get(begin.path)
-        return next_of(before, self.run_id, begin, came, began=began, at=self.ctx.now())
+        return next_of(before, self.run, begin, came, began=began, at=self.ctx.now())
 
     async def _rest(self, decision: Decision) -> bool:
         """Nothing can be done now: stay for what is due soon, else let go."""

@@ -1,0 +1,1 @@
+"""How goals are planned, carried out and judged."""

@@ -1,0 +1,80 @@
+"""How a goal gets its plan, and the plan its run.
+
+Everything can be repeated: a job that finds its work done returns.
+"""
+
+import asyncio
+
+from bus.context import Context
+from bus.database import Transaction
+from handlers.goals import planning, progress, rules, service, store
+from handlers.goals.operations import lock, record_plan, record_task, tasks_in
+from handlers.goals.owner import acting_for
+from handlers.goals.reactions import steering
+from schemas import documents
+from schemas.contract import Problem
+from schemas.documents import Document, GetDocument, NotIndexed
+from schemas.goals import DocumentNotReadable, Goal, GoalChanged, GoalFailed, MakePlan, PlanChanged
+
+INDEX_WAIT_S = 60.0
+INDEX_POLL_S = 0.25
+
+
+async def plan_failed(job: MakePlan, ctx: Context, problem: Problem) -> None:
+    """No plan could be made, or none begun: the goal has failed."""
+    ctx.part_of(job.goal_id)
+    async with ctx.transaction() as tx:
+        goal = await lock(tx, job.goal_id)
+        if goal.status in ("submitted", "planning", "planned"):
+            at, error = ctx.now(), problem.kept()
+            failed = rules.moved(goal, "failed", at, error=error, completed_at=at)
+            await tx.record(GoalFailed(goal=failed))
+    await steering.give_up(goal.id, problem, ctx)
+
+
+@service.works(MakePlan, gave_up=plan_failed)
+async def make_plan(job: MakePlan, ctx: Context) -> None:
+    """Make a plan unless there is one, and start it."""
+    goal = Goal.model_validate(await ctx.row(store.GET, job.goal_id))
+    ctx.part_of(goal.id)
+    if goal.status in ("submitted", "planning", "planned"):
+        owner = await acting_for(goal, ctx)
+        attached = [await indexed(document_id, owner) for document_id in goal.document_ids]
+    if goal.status in ("submitted", "planning") and goal.current_plan_id is None:
+        strategy, drafts = await planning.decompose(goal, attached, owner)
+        async with ctx.transaction() as tx:
+            current = await lock(tx, goal.id)
+            if current.status in ("submitted", "planning"):
+                await record_plan(tx, current, drafts, strategy, ctx)
+    async with ctx.transaction() as tx:
+        await start(tx, await lock(tx, goal.id), ctx)
+    await steering.bring(goal.id, None, ctx)
+
+
+async def indexed(document_id: str, ctx: Context) -> Document:
+    """The document, once it is read.
+
+    Raises:
+        DocumentNotReadable: It cannot be read.
+        NotIndexed: It still is not after a minute.
+    """
+    for _ in range(int(INDEX_WAIT_S / INDEX_POLL_S)):
+        document = await ctx.call(documents.get, GetDocument(id=document_id))
+        if document.status == "indexed":
+            return document
+        if document.status in ("failed", "deleted"):
+            raise DocumentNotReadable(title=document.title, reason=document.status_reason)
+        await asyncio.sleep(INDEX_POLL_S)
+    raise NotIndexed(id=document_id)
+
+
+async def start(tx: Transaction, goal: Goal, ctx: Context) -> None:
+    """Say that the plan is carried out; the tasks that depend on nothing are ready."""
+    if goal.status != "planned" or goal.current_plan_id is None:
+        return
+    at, tasks = ctx.now(), await tasks_in(tx, goal.current_plan_id)
+    plan = await steering.plan_in(tx, goal)
+    await tx.record(PlanChanged(plan=rules.moved_plan(plan, "executing", at)))
+    await tx.record(GoalChanged(goal=rules.moved(goal, "executing", at)))
+    for task in progress.newly_ready(tasks, at):
+        await record_task(tx, task)
