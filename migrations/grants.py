@@ -19,7 +19,7 @@ DELETES_FROM = (
     "documents.blobs",
     "mcp_documents.sections", "vault.sealed", "identity.attempts", "identity.cookies",
     "identity.refresh_tokens", "identity.authorization_codes", "identity.external_accounts",
-    "flow.signals", "flow.drivers", "scratch.states",
+    "mcp_documents.plan_cache", "flow.signals", "flow.drivers", "scratch.states",
 )  # fmt: skip
 CREDENTIALS = ("identity", "vault")
 """Schemas that hold hashes and sealed values; nobody looks there."""

@@ -103,8 +103,8 @@ DOMAINS: dict[str, Wiring] = {
     ),
     "goals": Wiring(
         calls=(
-            documents.get, models.generate, evaluation.score, principals.act_for,
-            workflow_runs.lead,
+            agents.listing, documents.get, models.generate, evaluation.score, principals.act_for,
+            tools.get, workflow_runs.lead,
         ),
     ),
     "workflows": Wiring(

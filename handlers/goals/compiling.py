@@ -10,6 +10,7 @@ A failed task leaves out what depends on it and nothing else, so each step says 
 
 import json
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from schemas.contract import Json
@@ -25,50 +26,65 @@ from schemas.workflows.document import (
 TASK_S_MAX = 86_400.0
 
 
-def document(goal: Goal, tasks: Sequence[Task]) -> Document:
-    """The workflow of a plan."""
+def document(goal: Goal, tasks: Sequence[Task], spent: int = 0) -> Document:
+    """The workflow of a plan; `spent` are the tokens of the plans before it."""
+    kept = {task.key for task in tasks if task.kept_from}
     return Document(
         description=goal.title,
-        steps=tuple(step(task, goal) for task in tasks),
+        steps=tuple(step(task, goal, kept) for task in tasks if task.key not in kept),
         output={"goal_id": goal.id},  # the results stay with the tasks
         at_once=goal.constraints.parallelism,
-        tokens_max=goal.constraints.tokens,
+        tokens_max=max(1, goal.constraints.tokens - spent),
     )
 
 
-def step(task: Task, goal: Goal) -> AgentStep | HumanStep:
+def results(tasks: Sequence[Task]) -> Json:
+    """The inputs of a plan's run: what tasks that are done have given to those that are not."""
+    wanted = {key for task in tasks if not task.kept_from for key in task.depends_on}
+    return {task.key: task.result for task in tasks if task.kept_from and task.key in wanted}
+
+
+def step(task: Task, goal: Goal, kept: AbstractSet[str]) -> AgentStep | HumanStep:
     """The step of a task."""
-    return asking(task, goal) if task.kind == "human" else working(task, goal)
+    return asking(task, goal, kept) if task.kind == "human" else working(task, goal, kept)
 
 
-def working(task: Task, goal: Goal) -> AgentStep:
+def working(task: Task, goal: Goal, kept: AbstractSet[str]) -> AgentStep:
     """An agent does it; it waits for one with room as long as it takes."""
     documents = task.brief.document_ids or goal.document_ids
     return AgentStep(
-        type="agent", key=task.key, title=task.title, after=task.depends_on, on_error="skip",
-        capabilities=task.capabilities, inputs=inputs(task),
+        type="agent", key=task.key, title=task.title, after=after(task, kept), on_error="skip",
+        capabilities=task.capabilities, inputs=inputs(task, kept),
         brief=task.brief.model_copy(update={"document_ids": documents}),
         retry=Retry(attempts=task.max_attempts), timeout_s=TASK_S_MAX, free_within_s=WAIT_S_MAX,
     )  # fmt: skip
 
 
-def asking(task: Task, goal: Goal) -> HumanStep:
+def asking(task: Task, goal: Goal, kept: AbstractSet[str]) -> HumanStep:
     """A person answers it, in the inbox."""
     person = task.person or PersonAsked()
     question = {
         "objective": literal(task.brief.objective),
-        "inputs": literal(task.brief.inputs) | inputs(task),
+        "inputs": literal(task.brief.inputs) | inputs(task, kept),
         "document_ids": list(task.brief.document_ids or goal.document_ids),
     }
     return HumanStep(
-        type="human", key=task.key, title=task.title, after=task.depends_on, on_error="skip",
+        type="human", key=task.key, title=task.title, after=after(task, kept), on_error="skip",
         question=question, **dict(person),
     )  # fmt: skip
 
 
-def inputs(task: Task) -> Json:
+def after(task: Task, kept: AbstractSet[str]) -> tuple[str, ...]:
+    """The steps that come before that of a task."""
+    return tuple(key for key in task.depends_on if key not in kept)
+
+
+def inputs(task: Task, kept: AbstractSet[str]) -> Json:
     """The results that a task depends on, by the keys of their tasks."""
-    return {key: f"$.steps['{key}'].output" for key in task.depends_on}
+    return {
+        key: f"$.inputs['{key}']" if key in kept else f"$.steps['{key}'].output"
+        for key in task.depends_on
+    }
 
 
 def literal(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from handlers.goals.rules import moved_task
 from schemas.agents import Run
 from schemas.contract import Json
-from schemas.goals import Goal, Task, TaskStatus
+from schemas.goals import Task, TaskStatus
 from schemas.problems import TimedOut
 from schemas.workflows.runs import AgentFailed, AgentWork, RunStep
 
@@ -165,11 +165,6 @@ def verdict(tasks: Iterable[Task]) -> TaskStatus | None:
     if states <= {"succeeded"}:
         return "succeeded"
     return None if states & OPEN_TASK else "failed"
-
-
-def over_budget(goal: Goal, tasks: Iterable[Task]) -> bool:
-    """Whether the goal has used up its tokens."""
-    return sum(tokens(tasks).values()) > goal.constraints.tokens
 
 
 def result_of(tasks: Sequence[Task]) -> dict[str, Any]:

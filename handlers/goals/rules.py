@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from schemas.goals import (
+    Constraints,
     CyclicPlan,
     Goal,
     GoalStatus,
@@ -17,8 +18,9 @@ from schemas.goals import (
     TaskDraft,
     TaskStatus,
 )
+from schemas.human import ContentChanged, sha256_of
 from schemas.principal import Mandate, Principal
-from schemas.problems import IllegalMove
+from schemas.problems import Denied, IllegalMove
 
 TITLE_LENGTH_MAX = 120
 
@@ -26,8 +28,9 @@ GOAL_MOVES: dict[GoalStatus, frozenset[GoalStatus]] = {
     "draft": frozenset({"submitted", "cancelled"}),
     "submitted": frozenset({"planning", "planned", "failed", "cancelled"}),
     "planning": frozenset({"planned", "failed", "cancelled"}),
-    "planned": frozenset({"executing", "failed", "cancelled"}),
-    "executing": frozenset({"executing", "planning", "completed", "failed", "cancelled"}),
+    "planned": frozenset({"planned", "executing", "failed", "cancelled"}),
+    "executing": frozenset({"executing", "paused", "planning", "completed", "failed", "cancelled"}),
+    "paused": frozenset({"executing", "paused", "failed", "cancelled"}),
     "completed": frozenset(),
     "failed": frozenset({"planning", "executing"}),
     "cancelled": frozenset(),
@@ -38,7 +41,7 @@ PLAN_MOVES: dict[PlanStatus, frozenset[PlanStatus]] = {
     "approved": frozenset({"executing", "cancelled", "superseded"}),
     "executing": frozenset({"completed", "failed", "cancelled", "superseded"}),
     "completed": frozenset(),
-    "failed": frozenset({"executing", "superseded"}),
+    "failed": frozenset({"executing", "cancelled", "superseded"}),
     "cancelled": frozenset(),
     "superseded": frozenset(),
     "rejected": frozenset(),
@@ -81,6 +84,8 @@ def new_goal(command: SubmitGoal, owner: Principal, *, id: str, at: datetime) ->
         updated_at=at,
         completed_at=None,
         mandate=Mandate.of(owner),
+        approve=command.approve,
+        execute=command.execute,
     )
 
 
@@ -101,7 +106,7 @@ def moved(goal: Goal, to: GoalStatus, at: datetime, **fields: Any) -> Goal:
     return goal.model_copy(update=fields | changes)
 
 
-def levels(drafts: Sequence[TaskDraft]) -> tuple[tuple[str, ...], ...]:
+def levels(drafts: Sequence[TaskDraft | Task]) -> tuple[tuple[str, ...], ...]:
     """Keys of tasks that can run at the same time, level after level.
 
     Raises:
@@ -127,10 +132,26 @@ def levels(drafts: Sequence[TaskDraft]) -> tuple[tuple[str, ...], ...]:
     return tuple(found)
 
 
+SAID = {"key", "title", "kind", "brief", "depends_on", "capabilities", "max_attempts", "person"}
+"""What a task says of itself; the rest is what becomes of it."""
+
+
+def draft_of(task: Task) -> TaskDraft:
+    """The task as it was proposed."""
+    return TaskDraft.model_validate(task.model_dump(include=SAID))
+
+
+def plan_sha256(tasks: Sequence[TaskDraft | Task], constraints: Constraints) -> str:
+    """What an approval of a plan is bound to: all that its tasks say, and what they may use."""
+    said = [task.model_dump(mode="json", include=SAID) for task in tasks]
+    return sha256_of({"tasks": said, "constraints": constraints.model_dump(mode="json")})
+
+
 def new_plan(
-    goal: Goal, drafts: Sequence[TaskDraft], strategy: str, *, id: str, run_id: str, at: datetime
-) -> Plan:
-    """A plan that was checked and may be carried out, by the run of this id.
+    goal: Goal, drafts: Sequence[TaskDraft], strategy: str, *, id: str, run_id: str, at: datetime,
+    before: Plan | None = None,
+) -> Plan:  # fmt: skip
+    """A plan that was checked and may be carried out, by the run of this id, once it is approved.
 
     Raises:
         CyclicPlan: The tasks are no graph without circles.
@@ -139,16 +160,71 @@ def new_plan(
         id=id,
         version=1,
         goal_id=goal.id,
-        plan_no=1,
+        plan_no=before.plan_no + 1 if before else 1,
         strategy=strategy,
-        status="approved",
+        status="validated" if goal.approve else "approved",
         levels=levels(drafts),
         findings=(),
         created_at=at,
         started_at=None,
         finished_at=None,
         run_id=run_id,
+        sha256=plan_sha256(drafts, goal.constraints),
+        supersedes_id=before.id if before else None,
     )
+
+
+def approved(plan: Plan, sha256: str, by: Principal, at: datetime) -> Plan:
+    """The plan, approved as it is.
+
+    Raises:
+        Denied: No person approves.
+        ContentChanged: Another plan is meant.
+        IllegalMove: It does not wait for it.
+    """
+    if by.kind not in ("user", "key"):
+        raise Denied("Only people approve, and the keys that they have issued.")
+    if sha256 != plan.sha256:
+        raise ContentChanged(sha256=plan.sha256)
+    return moved_plan(plan, "approved", at, approved_by=by.id, approved_at=at)
+
+
+def is_held(goal: Goal, plan: Plan) -> bool:
+    """Whether a planned goal waits for somebody."""
+    return plan.status != "approved" or goal.execute is False
+
+
+def replans_itself(goal: Goal, plan: Plan, error: dict[str, Any]) -> bool:
+    """Whether a plan that has failed is made anew without being asked."""
+    return error.get("code") == "task_failed" and plan.plan_no <= goal.constraints.replans
+
+
+def with_kept(
+    done: Sequence[Task], drafts: Sequence[TaskDraft]
+) -> tuple[list[TaskDraft], dict[str, Task]]:  # fmt: skip
+    """The tasks of a plan made anew, and by their keys those of them that are done.
+
+    Args:
+        done: What has succeeded in the plan before.
+        drafts: What is to be done; a task that is said anew, and otherwise, is done again, with
+            everything that has used its result.
+    """
+    said = {draft.key: draft for draft in drafts}
+    kept = {t.key: t for t in done if said.get(t.key, same := draft_of(t)) == same}
+    while lost := [k for k, t in kept.items() if not kept.keys() >= set(t.depends_on)]:
+        for key in lost:
+            del kept[key]
+    redone = [draft_of(t) for t in done if t.key not in kept and t.key not in said]
+    new = [draft for draft in drafts if draft.key not in kept]
+    return [*(draft_of(t) for t in kept.values()), *redone, *new], kept
+
+
+def kept_task(draft: TaskDraft, goal: Goal, plan: Plan, before: Task, *, at: datetime) -> Task:
+    """A task that is done already."""
+    came = {"status", "result", "agent_id", "run_id", "attempt", "prompt_tokens",
+            "completion_tokens", "ready_at", "started_at", "finished_at"}  # fmt: skip
+    done = {name: getattr(before, name) for name in came}
+    return new_task(draft, goal, plan, at=at).model_copy(update=done | {"kept_from": before.id})
 
 
 def new_task(draft: TaskDraft, goal: Goal, plan: Plan, *, at: datetime) -> Task:

@@ -66,9 +66,10 @@ def of_goal(command: LeadRun, at: datetime) -> WorkflowRun:
     """A run that carries out a goal's plan, which stands in for the workflow."""
     return WorkflowRun(
         id=command.id, version=1, workflow_id=command.goal_id, workflow_name=command.name,
-        workflow_version=command.version, owner_id=command.owner_id, status="running", inputs={},
-        result=None, error=None, parent_id=None, parent_path=None, started_at=at, finished_at=None,
-        deadline=None, mandate=command.mandate, goal_id=command.goal_id,
+        workflow_version=command.version, owner_id=command.owner_id, status="running",
+        inputs=command.inputs, result=None, error=None, parent_id=None, parent_path=None,
+        started_at=at, finished_at=None, deadline=None, mandate=command.mandate,
+        goal_id=command.goal_id,
     )  # fmt: skip
 
 

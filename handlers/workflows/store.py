@@ -24,6 +24,12 @@ KEEP_DOCUMENT = Statement(
     INSERT INTO flow.documents (workflow_id, version, document) VALUES ($1, $2, $3)
     """
 )
+KEEP_PLAN = Statement(
+    """
+    INSERT INTO flow.documents (workflow_id, version, document) VALUES ($1, $2, $3)
+    ON CONFLICT DO NOTHING RETURNING version
+    """
+)
 DOCUMENT = Statement("SELECT document FROM flow.documents WHERE workflow_id = $1 AND version = $2")
 
 RUN = Statement("SELECT * FROM flow.runs WHERE id = $1")

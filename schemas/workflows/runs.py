@@ -151,6 +151,7 @@ class LeadRun(Schema):
     name: str = Field(max_length=300)
     version: int = Field(ge=1, description="Of the plan; the document is kept under it.")
     document: Document
+    inputs: Json = Field(default_factory=dict)
     owner_id: str = Field(max_length=64)
     mandate: Mandate | None = None
     again: bool = Field(False, description="Try again what has failed, if the run has.")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.goals import compiling, progress, rules
+from handlers.goals import compiling, estimating, progress, rules
 from handlers.workflows import checking, limits
 from handlers.workflows.engine import Begin, Record, State, decide
 from handlers.workflows.mapping import computed
@@ -185,6 +185,94 @@ def test_tasks_end_as_their_steps_whatever_the_order_in_which_it_is_told(given_d
             assert task.prompt_tokens == world.steps[task.key].work.prompt_tokens
         elif task.status == "failed":
             assert task.error == {"code": "ERR_510", "message": "no"}
+
+
+@given(drafts(), st.data())
+def test_a_plan_made_anew_keeps_what_is_done_and_did_not_use_what_is_done_again(given_drafts, data):
+    _, tasks = planned(given_drafts)
+    keys = [task.key for task in tasks]
+    lost = data.draw(st.sets(st.sampled_from(keys)))
+    changed = data.draw(st.sets(st.sampled_from(keys)))
+    for task in progress.tasks_in_order(tasks):
+        if lost & set(task.depends_on):
+            lost.add(task.key)
+    done = [task for task in tasks if task.key not in lost]
+    anew = [
+        draft.model_copy(update={"title": "Otherwise"}) if draft.key in changed else draft
+        for draft in given_drafts
+        if draft.key in lost | changed
+    ]
+    combined, kept = rules.with_kept(done, anew)
+    assert sorted(draft.key for draft in combined) == sorted(keys)
+    rules.levels(combined)
+    dirty = lost | changed
+    for task in progress.tasks_in_order(tasks):
+        if dirty & set(task.depends_on):
+            dirty.add(task.key)
+    assert kept.keys() == set(keys) - dirty
+
+    goal, _ = planned(given_drafts)
+    plan = rules.new_plan(goal, combined, "given", id=GOAL_ID, run_id=PLAN_ID, at=AT)
+    new = [
+        rules.kept_task(d, goal, plan, kept[d.key].model_copy(update={"result": d.key}), at=AT)
+        if d.key in kept else rules.new_task(d, goal, plan, at=AT)
+        for d in combined
+    ]  # fmt: skip
+    if dirty:
+        document = compiling.document(goal, new, spent=1_000)
+        assert {step.key for step in document.steps} == dirty
+        assert (checking.findings(document), document.tokens_max) == ([], 4_000)
+        given_inputs = compiling.results(new)
+        assert given_inputs == {key: key for key in given_inputs}
+        for step in document.steps:
+            asked = step.inputs if isinstance(step, AgentStep) else step.question["inputs"]
+            for key in [key for key in asked if key in kept]:
+                assert computed(asked[key], {"inputs": given_inputs}) == key
+
+
+@given(drafts(), drafts())
+def test_an_approval_is_bound_to_everything_that_a_plan_says(first, second):
+    constraints = Constraints()
+    sha256 = rules.plan_sha256(first, constraints)
+    _, tasks = planned(first)
+    assert rules.plan_sha256(tasks, constraints) == sha256
+    assert (rules.plan_sha256(second, constraints) == sha256) == (first == second)
+    assert rules.plan_sha256(first, Constraints(tokens=123)) != sha256
+
+
+def recorded(count, tokens, seconds):
+    row = {"capabilities": ["write"], "only_tools": True, "tokens": tokens, "seconds": seconds}
+    return [row] * count
+
+
+@given(drafts(), st.integers(1, 9))
+def test_a_plan_takes_as_long_as_its_longest_way_and_no_longer_than_one_after_the_other(
+    given_drafts, at_once
+):
+    seconds = {draft.key: 1.0 + len(draft.key) for draft in given_drafts}
+    longest = dict.fromkeys(seconds, 0.0)
+    for task in progress.tasks_in_order(given_drafts):
+        before = max((longest[key] for key in task.depends_on), default=0.0)
+        longest[task.key] = before + seconds[task.key]
+    took = estimating.duration(given_drafts, seconds, at_once)
+    assert max(longest.values()) <= took <= sum(seconds.values())
+    assert took >= sum(seconds.values()) / at_once
+    if at_once >= len(given_drafts):
+        assert took == max(longest.values())
+
+
+@given(drafts(), st.integers(0, 20))
+def test_an_estimate_is_never_lower_than_its_lowest(given_drafts, count):
+    past = recorded(count, 50, 2.5)
+    found = estimating.estimate(given_drafts, past, Constraints(), price=10)
+    for spread in (found.tokens, found.seconds, found.cost):
+        assert 0 <= spread.low <= spread.likely <= spread.high
+    agents_tasks = [draft for draft in given_drafts if draft.kind == "agent"]
+    known = count >= estimating.KNOWN_MIN
+    assert found.recorded == (len(agents_tasks) if known else 0)
+    if known:
+        assert found.tokens.likely == 50 * len(agents_tasks)
+    assert found.cost.likely == pytest.approx(found.tokens.likely / 100)
 
 
 def agent_run(number: int, **fields) -> Run:

@@ -33,6 +33,7 @@ BODIES = {
     },
     "workflows.signal": {"name": "never"},
     "workflows.answer": {"path": "w"},
+    "goals.approve": {"sha256": "0" * 64},
     "human.delegate": {"assignee_id": "somebody"},
     "human.answer": {"answer": "yes"},
     "agents.configure": {"version": 999},

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from bus.context import Context
 from bus.database import Transaction
 from handlers.goals import progress, service, store
-from handlers.goals.operations import lock, record_task, tasks_in
+from handlers.goals.operations.goals import lock, record_task, tasks_in
 from handlers.goals.reactions import steering
 from schemas import goals
 from schemas.agents import RunStarted
@@ -54,7 +54,7 @@ async def follow_step(event: StepFinished, ctx: Context) -> None:
         goal = await lock(tx, step.goal_id)
         changed = await change(tx, goal, step.id, lambda t: progress.after_step(t, step, ctx.now()))
         counts = changed is not None and changed.plan_id == goal.current_plan_id
-        if counts and goal.status == "executing":
+        if counts and goal.status in steering.UNDER_WAY:
             await go_on(tx, goal, ctx)
 
 

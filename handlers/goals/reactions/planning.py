@@ -4,20 +4,33 @@ Everything can be repeated: a job that finds its work done returns.
 """
 
 import asyncio
+from collections.abc import Sequence
 
 from bus.context import Context
 from bus.database import Transaction
 from handlers.goals import planning, progress, rules, service, store
-from handlers.goals.operations import lock, record_plan, record_task, tasks_in
+from handlers.goals.operations.goals import lock, record_plan, record_task, tasks_in
 from handlers.goals.owner import acting_for
 from handlers.goals.reactions import steering
 from schemas import documents
 from schemas.contract import Problem
 from schemas.documents import Document, GetDocument, NotIndexed
-from schemas.goals import DocumentNotReadable, Goal, GoalChanged, GoalFailed, MakePlan, PlanChanged
+from schemas.goals import (
+    DocumentNotReadable,
+    Goal,
+    GoalChanged,
+    GoalFailed,
+    MakePlan,
+    Plan,
+    PlanChanged,
+    Task,
+    TaskDraft,
+)
+from schemas.goals.planning import PlanNotApproved
 
 INDEX_WAIT_S = 60.0
 INDEX_POLL_S = 0.25
+FORGET_EVERY_S = 3_600.0
 
 
 async def plan_failed(job: MakePlan, ctx: Context, problem: Problem) -> None:
@@ -40,15 +53,27 @@ async def make_plan(job: MakePlan, ctx: Context) -> None:
     if goal.status in ("submitted", "planning", "planned"):
         owner = await acting_for(goal, ctx)
         attached = [await indexed(document_id, owner) for document_id in goal.document_ids]
-    if goal.status in ("submitted", "planning") and goal.current_plan_id is None:
-        strategy, drafts = await planning.decompose(goal, attached, owner)
+    if goal.status in ("submitted", "planning"):
+        strategy, drafts = await drafted(goal, attached, job.feedback, owner)
         async with ctx.transaction() as tx:
             current = await lock(tx, goal.id)
-            if current.status in ("submitted", "planning"):
+            if (current.status, current.current_plan_id) == (goal.status, goal.current_plan_id):
                 await record_plan(tx, current, drafts, strategy, ctx)
     async with ctx.transaction() as tx:
         await start(tx, await lock(tx, goal.id), ctx)
     await steering.bring(goal.id, None, ctx)
+
+
+async def drafted(
+    goal: Goal, attached: Sequence[Document], feedback: str, owner: Context
+) -> tuple[str, tuple[TaskDraft, ...]]:
+    """How the tasks were found, and the tasks: the first time, or after a plan has failed."""
+    if goal.current_plan_id is None:
+        return await planning.decompose(goal, attached, owner)
+    plan = Plan.model_validate(await owner.row(store.GET_PLAN, goal.current_plan_id))
+    rows = await owner.database.rows(store.TASKS, plan.id)
+    tasks = [Task.model_validate(dict(row)) for row in rows]
+    return await planning.anew(goal, attached, plan, tasks, feedback, owner)
 
 
 async def indexed(document_id: str, ctx: Context) -> Document:
@@ -74,7 +99,17 @@ async def start(tx: Transaction, goal: Goal, ctx: Context) -> None:
         return
     at, tasks = ctx.now(), await tasks_in(tx, goal.current_plan_id)
     plan = await steering.plan_in(tx, goal)
+    if rules.is_held(goal, plan):
+        return
+    if goal.approve and rules.plan_sha256(tasks, goal.constraints) != plan.sha256:
+        raise PlanNotApproved(sha256=plan.sha256)
     await tx.record(PlanChanged(plan=rules.moved_plan(plan, "executing", at)))
     await tx.record(GoalChanged(goal=rules.moved(goal, "executing", at)))
     for task in progress.newly_ready(tasks, at):
         await record_task(tx, task)
+
+
+@service.every(seconds=FORGET_EVERY_S)
+async def forget_plans(ctx: Context) -> None:
+    """Plans of the model that are too old are not taken again."""
+    await ctx.database.execute(store.FORGET_CACHED, ctx.now() - planning.KEPT)

@@ -9,7 +9,7 @@ from typing import Literal
 from bus.context import Context
 from bus.database import Transaction
 from handlers.goals import compiling, progress, rules, service, store
-from handlers.goals.operations import cancel_tasks, lock, tasks_in
+from handlers.goals.operations.goals import cancel_tasks, lock, tasks_in
 from handlers.goals.owner import GOALS
 from schemas.contract import Json, Problem
 from schemas.goals import (
@@ -19,6 +19,7 @@ from schemas.goals import (
     GoalChanged,
     GoalFailed,
     GoalStatus,
+    MakePlan,
     Plan,
     PlanChanged,
     Steer,
@@ -29,8 +30,9 @@ from schemas.workflows import runs
 from schemas.workflows.runs import OPEN, LeadRun, TokensSpent, WorkflowRun
 
 To = Literal["running", "paused", "cancelled"]
-SAYS: dict[GoalStatus, To] = {"executing": "running", "cancelled": "cancelled"}
+SAYS: dict[GoalStatus, To] = {"executing": "running", "paused": "paused", "cancelled": "cancelled"}
 """What a goal says of its run."""
+UNDER_WAY = ("executing", "paused")
 
 
 async def not_steered(job: Steer, ctx: Context, problem: Problem) -> None:
@@ -59,10 +61,13 @@ async def tell(goal: Goal, to: To, again: int | None, ctx: Context) -> None:
     plan = Plan.model_validate(await ctx.row(store.GET_PLAN, goal.current_plan_id))
     rows = await ctx.database.rows(store.TASKS, plan.id)
     tasks = [Task.model_validate(dict(row)) for row in rows]
+    row = await ctx.database.row(store.LOST_TOKENS, goal.id, plan.id)
+    lost = row["prompt_tokens"] + row["completion_tokens"] if row else 0
+    spent = lost + sum(progress.tokens(kept_of(tasks)).values())
     command = LeadRun(
         id=str(plan.run_id), goal_id=goal.id, to=to, name=goal.title, version=plan.plan_no,
-        document=compiling.document(goal, tasks), owner_id=goal.owner_id, mandate=goal.mandate,
-        again=again is not None,
+        document=compiling.document(goal, tasks, spent), inputs=compiling.results(tasks),
+        owner_id=goal.owner_id, mandate=goal.mandate, again=again is not None,
     )  # fmt: skip
     key = f"{plan.run_id}/again/{again}" if again else None
     try:
@@ -74,12 +79,17 @@ async def tell(goal: Goal, to: To, again: int | None, ctx: Context) -> None:
             await note_end(tx, run, ctx)
 
 
+def kept_of(tasks: list[Task]) -> list[Task]:
+    """The tasks that a plan before has done."""
+    return [task for task in tasks if task.kept_from]
+
+
 async def give_up(goal_id: str, problem: Problem, ctx: Context) -> None:
     """A goal whose run cannot be begun, or gone on with, has failed."""
     ctx.part_of(goal_id)
     async with ctx.transaction() as tx:
         goal = await lock(tx, goal_id)
-        if goal.status == "executing":
+        if goal.status in UNDER_WAY:
             plan = await plan_in(tx, goal)
             await fail(tx, goal, plan, problem.kept(), ctx)
 
@@ -93,7 +103,7 @@ async def plan_in(tx: Transaction, goal: Goal) -> Plan:
 async def note_end(tx: Transaction, run: WorkflowRun, ctx: Context) -> None:
     """Write down how the run has ended, unless that is known or nobody wants to know any more."""
     goal = await lock(tx, str(run.goal_id))
-    if goal.status != "executing":
+    if goal.status not in UNDER_WAY:
         return
     plan = await plan_in(tx, goal)
     if plan.run_id != run.id or plan.run_status is not None:
@@ -120,14 +130,15 @@ async def advance(
     tx: Transaction, goal: Goal, plan: Plan, tasks: list[Task], ctx: Context
 ) -> None:  # fmt: skip
     """Say how far the goal is; it is at its end when its run and all of its tasks are."""
-    spent, done = progress.tokens(tasks), progress.progress(tasks)
+    lost, now = await tx.row(store.LOST_TOKENS, goal.id, plan.id), progress.tokens(tasks)
+    spent = {name: count + (lost or now)[name] for name, count in now.items()}
     verdict = progress.verdict(tasks) if plan.run_status is not None else None
-    over = progress.over_budget(goal, tasks)
+    over = sum(spent.values()) > goal.constraints.tokens
+    state = {**spent, "progress": progress.progress(tasks)}
     if verdict == "failed" or (verdict is not None and over):
-        goal = goal.model_copy(update={**spent, "progress": done})
-        await fail(tx, goal, plan, broken_by(tasks), ctx)
+        await fail(tx, goal.model_copy(update=state), plan, broken_by(tasks), ctx)
         return
-    goal = rules.moved(goal, "executing", ctx.now(), progress=done, **spent)
+    goal = rules.moved(goal, goal.status, ctx.now(), **state)
     await tx.record(GoalChanged(goal=goal))
     if verdict == "succeeded":
         await tx.enqueue(Finish(goal_id=goal.id))
@@ -142,8 +153,12 @@ def broken_by(tasks: list[Task]) -> Json:
 
 
 async def fail(tx: Transaction, goal: Goal, plan: Plan, error: Json, ctx: Context) -> None:
-    """The goal cannot be reached."""
+    """The plan does not reach the goal; it is made anew if the goal says so."""
     at = ctx.now()
+    await tx.record(PlanChanged(plan=rules.moved_plan(plan, "failed", at)))
+    if rules.replans_itself(goal, plan, error):
+        await tx.record(GoalChanged(goal=rules.moved(goal, "planning", at)))
+        await tx.enqueue(MakePlan(goal_id=goal.id))
+        return
     failed = rules.moved(goal, "failed", at, error=error, completed_at=at)
     await tx.record(GoalFailed(goal=failed))
-    await tx.record(PlanChanged(plan=rules.moved_plan(plan, "failed", at)))

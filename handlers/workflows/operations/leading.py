@@ -22,18 +22,16 @@ async def lead(command: LeadRun, ctx: Context) -> WorkflowRun:
     if known is None:
         require_good(command.document)
     async with ctx.transaction() as tx:
-        if known is None:
-            return await start(tx, command, ctx)
+        if known is None and await is_first(tx, command):
+            return await begin(ending.of_goal(command, ctx.now()), command.document, tx, ctx)
         row = await tx.row(store.LOCK_RUN, command.id)
         return await bring(tx, WorkflowRun.model_validate(dict(row or {})), command, ctx)
 
 
-async def start(tx: Transaction, command: LeadRun, ctx: Context) -> WorkflowRun:
-    """Begin with the plan's document, which is kept under its goal."""
-    run = ending.of_goal(command, ctx.now())
-    kept = (run.workflow_id, run.workflow_version, written(command.document))
-    await tx.execute(store.KEEP_DOCUMENT, *kept)
-    return await begin(run, command.document, tx, ctx)
+async def is_first(tx: Transaction, command: LeadRun) -> bool:
+    """Keep the plan's document under its goal; False when somebody has just begun the run."""
+    kept = (command.goal_id, command.version, written(command.document))
+    return await tx.row(store.KEEP_PLAN, *kept) is not None
 
 
 async def bring(

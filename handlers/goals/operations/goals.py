@@ -33,6 +33,7 @@ from schemas.goals import (
     TaskCreated,
     TaskDraft,
     TaskFailed,
+    TaskKept,
     TaskReady,
     Tasks,
     TaskStarted,
@@ -93,14 +94,24 @@ async def check_documents(command: SubmitGoal, ctx: Context) -> None:
 async def record_plan(
     tx: Transaction, goal: Goal, drafts: Sequence[TaskDraft], strategy: str, ctx: Context
 ) -> Goal:
-    """Record the plan, its tasks, and that the goal is planned."""
-    at = ctx.now()
-    plan = rules.new_plan(goal, drafts, strategy, id=ctx.new_id(), run_id=ctx.new_id(), at=at)
+    """Record the plan, its tasks, and that the goal is planned; what is done of it is kept."""
+    at, before, kept = ctx.now(), None, dict[str, Task]()
+    if goal.current_plan_id is not None:
+        before = Plan.model_validate(dict(await tx.row(store.GET_PLAN, goal.current_plan_id) or {}))
+        done = [t for t in await tasks_in(tx, before.id) if t.status == "succeeded"]
+        drafts, kept = rules.with_kept(done, drafts)
+        await tx.record(PlanChanged(plan=rules.moved_plan(before, "superseded", at)))
+    ids = {"id": ctx.new_id(), "run_id": ctx.new_id()}
+    plan = rules.new_plan(goal, drafts, strategy, **ids, at=at, before=before)
     goal = rules.moved(goal, "planned", at, current_plan_id=plan.id)
     await tx.record(PlanMade(plan=plan))
     for number, draft in enumerate(drafts):  # listed in the order of their creation
         created_at = at + timedelta(microseconds=number)
-        await record_task(tx, rules.new_task(draft, goal, plan, at=created_at))
+        if draft.key in kept:
+            task = rules.kept_task(draft, goal, plan, kept[draft.key], at=created_at)
+            await tx.record(TaskKept(task=task))
+        else:
+            await record_task(tx, rules.new_task(draft, goal, plan, at=created_at))
     await tx.record(GoalChanged(goal=goal))
     return goal
 

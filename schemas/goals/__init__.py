@@ -23,7 +23,7 @@ from schemas.contract import (
     Title,
     Token,
 )  # fmt: skip
-from schemas.human import PersonId
+from schemas.human import PersonId, Sha256
 from schemas.principal import Mandate, Role
 from schemas.problems import IllegalMove, NotFound
 from schemas.workflows.document import WAIT_S_MAX
@@ -31,7 +31,15 @@ from schemas.workflows.runs import RunEnded, RunStatus, StepFinished, StepWaitin
 
 TASKS_MAX = 200
 GoalStatus = Literal[
-    "draft", "submitted", "planning", "planned", "executing", "completed", "failed", "cancelled"
+    "draft",
+    "submitted",
+    "planning",
+    "planned",
+    "executing",
+    "paused",
+    "completed",
+    "failed",
+    "cancelled",
 ]
 PlanStatus = Literal[
     "draft", "validated", "approved", "executing", "completed", "failed", "cancelled",
@@ -49,6 +57,9 @@ class Constraints(Schema):
 
     parallelism: int = Field(4, ge=1, le=64, description="Tasks at once.")
     tokens: int = Field(200_000, ge=100, description="Tokens over all tasks.")
+    replans: int = Field(
+        0, ge=0, le=1, description="How often a failed plan is made anew without being asked."
+    )
 
 
 class PersonAsked(Schema):
@@ -81,6 +92,8 @@ class Goal(Entity, table="mcp_documents.goals"):
     updated_at: datetime
     completed_at: datetime | None
     mandate: Mandate | None = Field(None, description="With which rights it was submitted.")
+    approve: bool | None = Field(None, description="Whether somebody has to approve its plans.")
+    execute: bool | None = Field(None, description="Whether plans are carried out by themselves.")
 
 
 class Plan(Entity, table="mcp_documents.plans"):
@@ -97,6 +110,10 @@ class Plan(Entity, table="mcp_documents.plans"):
     finished_at: datetime | None
     run_id: Id | None = Field(None, description="The run of the workflow that carries it out.")
     run_status: RunStatus | None = Field(None, description="How that run has ended, if it has.")
+    sha256: Sha256 | None = Field(None, description="Of tasks and constraints; approvals name it.")
+    approved_by: str | None = None
+    approved_at: datetime | None = None
+    supersedes_id: Id | None = Field(None, description="The plan that has failed before it.")
 
 
 class Task(Entity, table="mcp_documents.tasks"):
@@ -128,6 +145,7 @@ class Task(Entity, table="mcp_documents.tasks"):
     started_at: datetime | None
     finished_at: datetime | None
     person: PersonAsked | None = None
+    kept_from: Id | None = Field(None, description="The task of the plan before that has done it.")
 
 
 class TaskDraft(Schema):
@@ -154,6 +172,8 @@ class SubmitGoal(Schema):
     tasks: tuple[TaskDraft, ...] = Field(
         (), max_length=TASKS_MAX, description="A plan of your own, instead of one made here."
     )
+    approve: bool = Field(False, description="Stop when planned until somebody has approved it.")
+    execute: bool = Field(True, description="If not, it stops when planned until it is executed.")
 
 
 class GetGoal(Schema):
@@ -249,6 +269,12 @@ class PlanMade(Event, name="goals.plan_made"):
     plan: Plan
 
 
+class PlanApproved(Event, name="goals.plan_approved"):
+    """Somebody has approved exactly this plan."""
+
+    plan: Plan
+
+
 class PlanChanged(Event, name="goals.plan_changed"):
     """A plan is carried out, or has ended."""
 
@@ -263,6 +289,12 @@ class TaskCreated(Event, name="goals.task_created"):
 
 class TaskReady(Event, name="goals.task_ready"):
     """A task can be carried out."""
+
+    task: Task
+
+
+class TaskKept(Event, name="goals.task_kept"):
+    """A plan made anew has a task that the plan before has done."""
 
     task: Task
 
@@ -292,9 +324,10 @@ class TaskFailed(Event, name="goals.task_failed"):
 
 
 class MakePlan(Job, name="goals.plan", workers=3, attempts=8, timeout_s=300):
-    """Make a plan for a goal and start it."""
+    """Make a plan for a goal, anew if the one before has failed, and start it."""
 
     goal_id: Id
+    feedback: str = Field("", description="What shall be other than before.")
 
 
 class Steer(Job, name="goals.steer", workers=8, attempts=30, timeout_s=60):

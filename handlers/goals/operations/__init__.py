@@ -1,0 +1,1 @@
+"""What goals answer: about goals themselves, and about their plans."""
