@@ -23,8 +23,8 @@ from schemas.contract import (
     Title,
     Token,
 )  # fmt: skip
-from schemas.human import PersonId, Sha256
-from schemas.principal import Mandate, Role
+from schemas.human import Sha256
+from schemas.principal import Mandate, PersonId, Role
 from schemas.problems import IllegalMove, NotFound
 from schemas.workflows.document import WAIT_S_MAX
 from schemas.workflows.runs import RunEnded, RunStatus, StepFinished, StepWaiting
