@@ -27,7 +27,9 @@ LAST = ("identity.sign-out", "identity.rotate-signing-key")
 """They end what the others are asked with."""
 ENDLESS = "events.stream"
 """Its good answer has no end to wait for; the matrix opens it."""
-SLOW = ("models.generate", "models.embed", "documents.summarize", "evaluation.score")
+SLOW = (
+    "models.generate", "models.embed", "documents.summarize", "evaluation.score", "goals.decompose",
+)  # fmt: skip
 """They wait for a model, which a busy machine may not give in time: 504 with its own code."""
 PATIENCE_MS = "4000"
 NOT_OURS = ("x-api-key", "authorization", "cookie", "x-csrf-token", "x-timeout-ms")

@@ -36,6 +36,7 @@ OURS = re.compile(
 GIVEN: dict[str, dict[str, Any]] = {
     "models.generate": {"messages": [{"role": "user", "content": "hi"}], "tokens_max": 1},
     "models.embed": {"texts": ["hi"]},
+    "goals.decompose": {"strategy": "template"},  # the others ask a model, a minute each
     "goals.submit": {"tasks": [{
         "key": "sum", "title": "sum", "capabilities": ["calculate"], "brief": {
             "objective": "sum", "steps": [
