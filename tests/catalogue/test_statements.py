@@ -11,6 +11,7 @@ import handlers
 from bus import rebuild, recording
 from bus.statement import Statement
 from schemas import catalogue
+from tests.simulator.domain import Counter
 from tests.tidy import project
 
 QUERYING = {"row", "rows", "execute", "execute_many", "fetch", "fetchrow", "fetchval"}
@@ -27,7 +28,8 @@ def every_statement():
         recording.restoring(event.entity_type, event.field_name)
         rebuild.difference(event.entity_type, event.field_name)
         rebuild.played_difference(event.entity_type, event.field_name)
-    return {statement.text for statement in Statement.known}
+    texts = {statement.text for statement in Statement.known}
+    return {text for text in texts if Counter.table not in text}  # of the simulator of tests
 
 
 async def test_every_statement_fits_the_schema(database_url):

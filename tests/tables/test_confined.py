@@ -38,6 +38,12 @@ def group_is_gone(group: int) -> bool:
     return False
 
 
+@pytest.fixture(autouse=True)
+def folders_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests run beside these, and leave folders for a moment."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
 def folders_left() -> set[str]:
     return {p.name for p in Path(tempfile.gettempdir()).glob("confined-*")}
 
