@@ -11,6 +11,8 @@ from typing import Any
 
 ENDED = ("completed", "failed", "cancelled")
 TASK_ENDED = ("succeeded", "failed", "timed_out", "skipped", "cancelled")
+OF_AGENTS = {"run": "task_id", "step": "ordinal"}
+"""What a run or step of an agent says and one of a workflow does not."""
 
 Thing = dict[str, Any]
 
@@ -39,6 +41,8 @@ class Progress:
             self.goal = thing
         if noun == "agent":
             self.agents[thing["id"]] = thing["name"]
+        if noun in OF_AGENTS and OF_AGENTS[noun] not in thing:
+            return
         shelves = {"plan": self.plans, "task": self.tasks, "run": self.runs, "step": self.steps}
         known = shelves.get(noun)
         if known is not None and newer(thing, known.get(thing["id"], {})):

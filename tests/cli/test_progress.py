@@ -33,6 +33,8 @@ HISTORY = [
     {"goal": GOAL}, {"plan": PLAN}, task("a"), task("b"), task("c"), run(1, "queued"),
     run(2, "running"), step(1), step(2, status="finished", prompt_tokens=7, completion_tokens=3),
     {"goal": {**GOAL, "version": 2, "status": "completed"}},
+    {"run": {"id": "w", "version": 1, "status": "running", "workflow_name": "x"}},
+    {"step": {"id": "ta", "version": 1, "status": "started", "run_id": "w", "path": "a"}},
 ]  # fmt: skip
 
 
