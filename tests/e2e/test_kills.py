@@ -124,6 +124,19 @@ async def test_the_main_job_by_the_command_line(machine, tmp_path):
     assert {"goals.submitted", "goals.completed"} <= {event["type"] for event in events}
 
 
+async def test_people_see_how_far_a_goal_is_and_its_result(machine, tmp_path):
+    tasks = json.dumps([calculation("sum", "40 + 2").model_dump(mode="json")])
+    submitted = await run_portal(machine, "goals", "submit", "Add up", "--tasks", tasks, "--json")
+    goal = json.loads(submitted[1])["id"]
+    watched = await run_portal(machine, "goals", "watch", goal)
+    (tmp_path / "few.csv").write_text("id;sum\n1;1,50\n2;9,00\n")
+    question = "What is the total sum?"
+    ran = await run_portal(machine, "goals", "run", question, "--attach", "few.csv", cwd=tmp_path)
+
+    assert (watched[0], ran[0]) == (0, 0), watched[2] + ran[2]
+    assert "10.5" in ran[1]
+
+
 async def test_the_crash_proof_holds(machine):
     code, out, err = await run_portal(machine, "prove", "crash", "--json")
     assert code == 0, out + err
