@@ -66,6 +66,12 @@ async def tasks_in(tx: Transaction, plan_id: str) -> list[Task]:
     return [Task.model_validate(dict(row)) for row in await tx.rows(store.TASKS, plan_id)]
 
 
+async def plan_in(tx: Transaction, goal: Goal) -> Plan:
+    """The goal's current plan, as it is in this transaction."""
+    row = await tx.row(store.GET_PLAN, goal.current_plan_id)
+    return Plan.model_validate(dict(row or {}))
+
+
 async def lock(tx: Transaction, goal_id: str) -> Goal:
     """The goal as it is now, held until the transaction ends: its tasks change one at a time."""
     row = await tx.row(store.LOCK, goal_id)
@@ -97,7 +103,7 @@ async def record_plan(
     """Record the plan, its tasks, and that the goal is planned; what is done of it is kept."""
     at, before, kept = ctx.now(), None, dict[str, Task]()
     if goal.current_plan_id is not None:
-        before = Plan.model_validate(dict(await tx.row(store.GET_PLAN, goal.current_plan_id) or {}))
+        before = await plan_in(tx, goal)
         done = [t for t in await tasks_in(tx, before.id) if t.status == "succeeded"]
         drafts, kept = rules.with_kept(done, drafts)
         await tx.record(PlanChanged(plan=rules.moved_plan(before, "superseded", at)))
@@ -202,8 +208,7 @@ async def cancel_tasks(tx: Transaction, goal: Goal, reason: Json, ctx: Context) 
         if task.status in progress.OPEN_TASK:
             ended = rules.moved_task(task, "cancelled", error=reason, finished_at=ctx.now())
             await tx.record(TaskFailed(task=ended))
-    row = await tx.row(store.GET_PLAN, goal.current_plan_id)
-    current = Plan.model_validate(dict(row or {}))
+    current = await plan_in(tx, goal)
     await tx.record(PlanChanged(plan=rules.moved_plan(current, "cancelled", ctx.now())))
 
 

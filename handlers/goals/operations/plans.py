@@ -9,6 +9,7 @@ from handlers.goals.operations.goals import (
     load,
     load_plan,
     lock,
+    plan_in,
     record_plan,
 )
 from schemas import agents, documents, tools
@@ -116,8 +117,7 @@ async def approve(command: ApprovePlan, ctx: Context) -> Plan:
         goal = await lock(tx, command.id)
         if goal.status != "planned":
             raise IllegalMove(status=goal.status)
-        before = Plan.model_validate(dict(await tx.row(store.GET_PLAN, goal.current_plan_id) or {}))
-        plan = rules.approved(before, command.sha256, ctx.principal, ctx.now())
+        plan = rules.approved(await plan_in(tx, goal), command.sha256, ctx.principal, ctx.now())
         await tx.record(PlanApproved(plan=plan))
         await tx.enqueue(MakePlan(goal_id=goal.id))
     return plan
@@ -132,7 +132,7 @@ async def execute(command: ExecuteGoal, ctx: Context) -> Goal:
         before = await lock(tx, command.id)
         if before.status != "planned":
             raise IllegalMove(status=before.status, to="executing")
-        plan = Plan.model_validate(dict(await tx.row(store.GET_PLAN, before.current_plan_id) or {}))
+        plan = await plan_in(tx, before)
         if plan.status != "approved":
             raise PlanNotApproved(sha256=plan.sha256)
         goal = rules.moved(before, "planned", ctx.now(), execute=True)

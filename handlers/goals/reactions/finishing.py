@@ -4,8 +4,7 @@ from typing import Any
 
 from bus.context import Context
 from handlers.goals import progress, rules, service, store
-from handlers.goals.operations.goals import load_plan, lock
-from handlers.goals.reactions.steering import plan_in
+from handlers.goals.operations.goals import load_plan, lock, plan_in
 from schemas import evaluation
 from schemas.evaluation import ScoreResult
 from schemas.goals import Finish, Goal, GoalCompleted, PlanChanged, Task

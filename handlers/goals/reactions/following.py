@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from bus.context import Context
 from bus.database import Transaction
 from handlers.goals import progress, service, store
-from handlers.goals.operations.goals import lock, record_task, tasks_in
+from handlers.goals.operations.goals import lock, plan_in, record_task, tasks_in
 from handlers.goals.reactions import steering
 from schemas import goals
 from schemas.agents import RunStarted
@@ -85,7 +85,7 @@ async def record(tx: Transaction, tasks: Sequence[Task]) -> None:
 
 async def go_on(tx: Transaction, goal: Goal, ctx: Context) -> None:
     """Say which tasks are ready now, which can never be, and how far the goal is."""
-    plan = await steering.plan_in(tx, goal)
+    plan = await plan_in(tx, goal)
     tasks = await tasks_in(tx, plan.id)
     moved = [*progress.newly_ready(tasks, ctx.now()), *progress.now_skipped(tasks, ctx.now())]
     await record(tx, moved)

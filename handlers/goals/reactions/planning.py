@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bus.context import Context
 from bus.database import Transaction
 from handlers.goals import planning, progress, rules, service, store
-from handlers.goals.operations.goals import lock, record_plan, record_task, tasks_in
+from handlers.goals.operations.goals import lock, plan_in, record_plan, record_task, tasks_in
 from handlers.goals.owner import acting_for
 from handlers.goals.reactions import steering
 from schemas import documents
@@ -98,7 +98,7 @@ async def start(tx: Transaction, goal: Goal, ctx: Context) -> None:
     if goal.status != "planned" or goal.current_plan_id is None:
         return
     at, tasks = ctx.now(), await tasks_in(tx, goal.current_plan_id)
-    plan = await steering.plan_in(tx, goal)
+    plan = await plan_in(tx, goal)
     if rules.is_held(goal, plan):
         return
     if goal.approve and rules.plan_sha256(tasks, goal.constraints) != plan.sha256:

@@ -9,7 +9,7 @@ from typing import Literal
 from bus.context import Context
 from bus.database import Transaction
 from handlers.goals import compiling, progress, rules, service, store
-from handlers.goals.operations.goals import cancel_tasks, lock, tasks_in
+from handlers.goals.operations.goals import cancel_tasks, lock, plan_in, tasks_in
 from handlers.goals.owner import GOALS
 from schemas.contract import Json, Problem
 from schemas.goals import (
@@ -92,12 +92,6 @@ async def give_up(goal_id: str, problem: Problem, ctx: Context) -> None:
         if goal.status in UNDER_WAY:
             plan = await plan_in(tx, goal)
             await fail(tx, goal, plan, problem.kept(), ctx)
-
-
-async def plan_in(tx: Transaction, goal: Goal) -> Plan:
-    """The goal's current plan, as it is in this transaction."""
-    row = await tx.row(store.GET_PLAN, goal.current_plan_id)
-    return Plan.model_validate(dict(row or {}))
 
 
 async def note_end(tx: Transaction, run: WorkflowRun, ctx: Context) -> None:
