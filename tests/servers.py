@@ -25,6 +25,7 @@ from urllib.request import urlopen
 import psycopg
 
 from deploy.embedded import nats_server, valkey_server
+from deploy.embedded.ports import Ports
 from deploy.embedded.stack import Servers
 
 READY_S = 30
@@ -32,6 +33,8 @@ DOCKER_SOCKET = Path("/var/run/docker.sock")
 POSTGRES_IMAGE = "pgvector/pgvector:pg18"
 VALKEY_IMAGE = "valkey/valkey:9"
 NATS_IMAGE = "nats:2.15"
+
+_ports = Ports(None, lambda _name, _text: None)
 
 
 @functools.cache
@@ -152,10 +155,8 @@ def drop(postgres_url: str, url: str) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, that no connection takes, and that is given only once."""
+    return _ports.take("test", 0)
 
 
 class Nats:

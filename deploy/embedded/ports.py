@@ -3,7 +3,8 @@
 A port once chosen is kept in `ports.json` and taken again while it is free, so that addresses
 stay the same over restarts. Test servers remember nothing: they take any free port below the
 range from which the system gives ports to outgoing connections, because one of those could
-take it between our look and the server's start.
+take it between our look and the server's start. Their choice does not follow the seed that tests
+give to `random`: workers with one seed would all choose the same.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ SERVICES = tuple(USUAL_PORTS)
 TRIED_AFTER_PREFERRED = 200
 ANY_FROM, ANY_TO = 20_000, 32_000
 ANY_TRIES = 200
+ANY = random.SystemRandom()
 
 
 class Ports:
@@ -41,7 +43,7 @@ class Ports:
         """
         kept = self._remembered.get(name, usual)
         candidates = [kept, *range(usual, usual + TRIED_AFTER_PREFERRED)] if usual else [kept]
-        candidates += random.sample(range(ANY_FROM, ANY_TO), ANY_TRIES)
+        candidates += ANY.sample(range(ANY_FROM, ANY_TO), ANY_TRIES)
         port = next((port for port in candidates if port and self._free(port)), None)
         if port is None:
             raise refusal.cannot_run(name, f"no free port from {usual} on")
