@@ -126,8 +126,9 @@ class Endpoint:
         started = time.perf_counter()
         trace_parent = telemetry.child_of(message.headers)
         try:
-            with stopping.stoppable(message.headers or {}):
-                body, headers = await self._reply(message, trace_parent)
+            reply = self._reply(message, trace_parent)
+            call_id = (message.headers or {}).get(envelope.CALL)
+            body, headers = await (stopping.stoppable(call_id, reply) if call_id else reply)
             self._ok.inc()
         except Problem as problem:
             telemetry.requests_total.labels(self.operation.name, problem.code).inc()

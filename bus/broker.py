@@ -12,7 +12,8 @@ unacknowledged behind a slow one.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 from faststream.middlewares import AckPolicy
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
@@ -37,10 +38,14 @@ Consume = Callable[[Msg], Awaitable[None]]
 class Workers:
     """Tasks of one subscriber, at most `limit` at once."""
 
+    _of: ClassVar[dict[str, "WeakSet[Workers]"]] = {}
+
     def __init__(self, limit: int, kind: str) -> None:
         self._free = asyncio.Semaphore(limit)
         self.tasks: set[asyncio.Task[Any]] = set()
-        self._gauge = telemetry.running.labels(kind)
+        pools = self._of.setdefault(kind, WeakSet())
+        pools.add(self)
+        telemetry.running.labels(kind).set_function(lambda: sum(len(p.tasks) for p in pools))
 
     async def slot(self) -> None:
         """Wait until one more may run."""
@@ -54,12 +59,10 @@ class Workers:
         """Run in the slot that was taken."""
         task = asyncio.ensure_future(work)
         self.tasks.add(task)
-        self._gauge.inc()
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
-        self._gauge.dec()
         self._free.release()
 
 

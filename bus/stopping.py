@@ -8,22 +8,24 @@ random; nobody but who asked and who answers knows it.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from bus import envelope, subjects
+from bus import subjects
 from schemas import catalogue
 from schemas.contract import Operation
 
 FOR_GOOD = "for good"
 EARLY_MAX = 1024
 FROM_S = 5.0
+
+T = TypeVar("T")
 
 _running: dict[str, asyncio.Task[Any]] = {}
 _early: dict[str, None] = {}
@@ -50,22 +52,20 @@ async def tell(connection: Connection, operation: Operation[Any, Any], call_id: 
         await connection.publish(subjects.stop(operation.domain), call_id.encode())
 
 
-@contextmanager
-def stoppable(headers: envelope.Headers) -> Iterator[None]:
-    """While the block runs, whoever asked for it may cancel this task.
+async def stoppable(call_id: str, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work of a call; meanwhile whoever asked for it may cancel this task.
 
     Raises:
         CancelledError: He already has.
     """
-    call_id, task = headers.get(envelope.CALL), asyncio.current_task()
-    if call_id is None or task is None:
-        yield
-        return
     if call_id in _early:
+        work.close()
         raise asyncio.CancelledError(FOR_GOOD)
+    task = asyncio.current_task()
+    assert task is not None
     _running[call_id] = task
     try:
-        yield
+        return await work
     finally:
         del _running[call_id]
 

@@ -7,6 +7,7 @@ crash (design §12, trap 11).
 """
 
 import json
+import os
 import shutil
 import signal
 import sysconfig
@@ -105,8 +106,18 @@ def spec(
         address=f"{LOOPBACK}:{port}",
         ready=probes.http(monitor, "/healthz", b"ok", trust=tls.trust if tls else None),
         orphan_signal=signal.SIGTERM,
+        environment={"GOMAXPROCS": str(threads())},
         watched=(tls.file("nats"), tls.file(TRUST)) if tls else (),
     )
+
+
+def threads() -> int:
+    """How many of its threads run at once: half of the cores.
+
+    Beside the other processes more of them only wake each other up: on two cores a read over the
+    bus took it 0.13 ms of CPU with two, 0.08 with one.
+    """
+    return max(1, (os.cpu_count() or 1) // 2)
 
 
 def meeting(member: Member, password: str) -> str:

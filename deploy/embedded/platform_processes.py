@@ -14,6 +14,7 @@ from deploy.embedded import probes
 from deploy.embedded.certificates import Secured, edge_host
 from deploy.embedded.folder import PROJECT, DataFolder, write_private
 from deploy.embedded.ports import LOOPBACK, Ports
+from deploy.embedded.postgres_server import by_socket
 from deploy.embedded.spec import Once, Spec, module
 
 START_S_MAX = 90.0
@@ -62,7 +63,7 @@ def surroundings(
     tls: Secured | None = None,
 ) -> dict[str, str]:  # fmt: skip
     """The environment of every platform process; writes the addresses for the operator."""
-    addresses = dict(urls) | {"postgres": runtime_postgres(folder, urls["postgres"])}
+    addresses = dict(urls) | {"postgres": runtime_postgres(folder, urls["postgres"], tls)}
     for service in SECRET_URLS:
         write_private(folder.secrets / f"portal_{service}_url", addresses[service])
     return {
@@ -78,11 +79,13 @@ def surroundings(
     }
 
 
-def runtime_postgres(folder: DataFolder, admin_url: str) -> str:
+def runtime_postgres(folder: DataFolder, admin_url: str, tls: Secured | None) -> str:
     """The database as what the platform runs as; writes what only migrations may know."""
     kept = folder.of_migrations / passwords.RUNTIME_FILE
     known = passwords.password_of(kept.read_text()) if kept.exists() else None
     runtime = passwords.as_role(admin_url, passwords.RUNTIME_ROLE, known)
+    if tls is None:
+        runtime = by_socket(runtime, folder)
     write_private(kept, runtime)
     write_private(folder.of_migrations / "portal_postgres_url", admin_url)
     return runtime

@@ -209,12 +209,7 @@ class Postgres:
 
     def _inside(self, url: str) -> str:
         """The same by the private socket, where the port is a door that may open later."""
-        if not self._tls:
-            return url
-        parts = urlsplit(url)
-        who = parts.netloc.rpartition("@")[0]
-        way = urlencode({"host": str(self.door.parent), "port": self._port})
-        return parts._replace(netloc=f"{who}@", query=way).geturl()
+        return by_socket(url, self._folder) if self._tls else url
 
     async def _names(self, database: str, statement: str) -> set[str]:
         names = await self._ask(database, statement)
@@ -246,6 +241,14 @@ class Postgres:
         for name in EXTENSIONS:
             if name not in present:
                 await self._ask(database, f'CREATE EXTENSION "{name}"')
+
+
+def by_socket(url: str, folder: DataFolder) -> str:
+    """The same server by its private socket: no port, and less work for the kernel."""
+    parts = urlsplit(url)
+    who = parts.netloc.rpartition("@")[0]
+    way = urlencode({"host": str(folder.socket_folder()), "port": parts.port})
+    return parts._replace(netloc=f"{who}@", query=way).geturl()
 
 
 def programs() -> Path:

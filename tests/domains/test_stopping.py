@@ -11,7 +11,7 @@ from bus.service import own_context
 from handlers import DOMAINS
 from handlers.__main__ import load_service
 from handlers.workflows import service
-from handlers.workflows.reactions import beginning
+from handlers.workflows.reactions import room
 from schemas import agents, tools
 from schemas.agents import Brief, CancelRun, CreateAgent, StartRun
 from schemas.tools import ListInvocations, RegisterTool, ToolStopped
@@ -126,7 +126,7 @@ async def test_a_driver_that_lets_go_stops_nothing_and_the_next_one_gets_the_ans
     again = {"retry": {"attempts": 20, "first_s": 0.1, "most_s": 0.5}}
     run = await started(ask, await made(ask, "handed-over", STEP | again))
     await eventually(slow.called)
-    await beginning.leave(own_context(service, platform))
+    await room.let_all_go(own_context(service, platform))
     slow.told.set()
     assert (await ended(ask, run)).status == "succeeded"
     assert len(slow.calls) == 1

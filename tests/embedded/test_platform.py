@@ -37,7 +37,7 @@ def test_layers_start_once_the_servers_are_up_to_date_and_learn_where_everything
     admin = (secrets.parent / "migrate" / "portal_postgres_url").read_text()
     assert admin == "postgresql://a:b@127.0.0.1:1/portal"
     runtime = (secrets.parent / "migrate" / "portal_runtime_postgres_url").read_text()
-    assert re.fullmatch(r"postgresql://app_user:[\w-]{32}@127.0.0.1:1/portal", runtime)
+    assert re.fullmatch(r"postgresql://app_user:[\w-]{32}@/portal\?host=[\w%.-]+&port=1", runtime)
     assert (secrets / "portal_nats_url").read_text() == platform.url("nats")
     assert (secrets / "portal_redis_url").read_text() == platform.url("redis")
     check_what_each_process_can_read(platform, secrets)

@@ -1,7 +1,8 @@
 """`make bench`: every row measured in one run, printed as a table with the bars beside it.
 
-Absolute speed depends on the machine and on what else runs there; compare rows of one run, and
-CPU per request before requests per second.
+Absolute speed depends on the machine and on what else runs there: the last columns show its load
+and what one step of a plain loop cost it. Compare rows of one run, and CPU per request before
+requests per second.
 """
 
 import argparse
@@ -53,7 +54,9 @@ def measured(groups: list[Group]) -> Iterator[tuple[Case, Row]]:
 
 def as_table(rows: dict[str, Row]) -> Table:
     """For people."""
-    table = Table("", "per s", "p50 ms", "p95 ms", "p99 ms", "failed", "CPU ms per request", "load")
+    table = Table(
+        "", "per s", "p50 ms", "p95 ms", "p99 ms", "failed", "CPU ms per request", "load", "step ns"
+    )
     for name, row in rows.items():
         parts = "  ".join(f"{process} {ms:.3f}" for process, ms in sorted(row.cpu_ms.items()))
         percentiles = [f"{row.p(share):.1f}" for share in SHARES]
@@ -61,7 +64,7 @@ def as_table(rows: dict[str, Row]) -> Table:
         told = "\n".join(filter(None, [cpu, row.said]))
         table.add_row(
             name, f"{row.measured.rate:.0f}", *percentiles, str(row.measured.failed), told,
-            f"{row.load:.1f}",
+            f"{row.load:.1f}", f"{row.step_ns:.0f}",
         )  # fmt: skip
     return table
 
@@ -74,6 +77,7 @@ def as_json(name: str, row: Row) -> dict[str, Any]:
         "cpu_ms": row.cpu_ms, "cpu_ms_total": row.cpu_ms_total,
         **{f"p{int(share * 100)}_ms": row.p(share) for share in SHARES},
         **row.counts, "note": row.note, "load": row.load,
+        "step_ns": row.step_ns,
     }  # fmt: skip
 
 

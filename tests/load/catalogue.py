@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.load import cancels, cases, history, runs, tokens
+from tests.load import cancels, cases, history, revoking, runs, tokens
 from tests.load.machine import running
 from tests.load.peers import measuring
 from tests.load.peers.installed import installed
@@ -92,6 +92,13 @@ SHIPPED = Group(
         Case(
             "our request-reply", cases.our_replies,
             (Bar("request-reply, share of raw", 0.25, share_of, at_least=True, beside=RAW),),
+        ),
+        Case(
+            "revoked key at another edge", revoking.revoked,
+            (
+                Bar("revoked key let in, p99 ms", 1000, p99),
+                Bar("revoked keys never refused", 0, failed),
+            ),
         ),
         Case(
             "durable run of 3 steps, 1 at once", lambda m: runs.durable_runs(m, runs.COMPUTES, 1),

@@ -95,6 +95,10 @@ class Doors:
         """The same."""
         return await self._ask(get(path, self._host, self._key))
 
+    async def delete(self, path: str) -> dict[str, Any]:
+        """The same."""
+        return await self._ask(get(path, self._host, self._key).replace(b"GET", b"DELETE", 1))
+
     async def _ask(self, request: bytes) -> dict[str, Any]:
         reader, writer = await self._free.get()
         try:

@@ -9,6 +9,7 @@ was not measured.
 import asyncio
 import math
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from tests.load.machine import cpu_s
 
 SHARES = (0.5, 0.95, 0.99)
 CPU_MS_SHOWN = 0.001
+STEPS = 2_000_000
 
 
 @dataclass
@@ -31,6 +33,8 @@ class Row:
     """What this row alone counts."""
     load: float = 0.0
     """Of the machine, when the row was measured: who else wanted its cores."""
+    step_ns: float = 0.0
+    """CPU of one step of a plain loop, just before and after: how fast the machine was."""
 
     @property
     def cpu_ms_total(self) -> float:
@@ -83,12 +87,21 @@ class Case:
 
     async def row(self, machine: Any) -> Row:
         """Measure; a row that cannot be measured says why, and does not end the others."""
+        before_ns = step_ns()
         try:
             row = await self.measure(machine)
         except Exception as broken:
             row = Row(Measured(failed=1), {}, f"NOT MEASURED: {broken!r}")
-        row.load = os.getloadavg()[0]
+        row.load, row.step_ns = os.getloadavg()[0], (before_ns + step_ns()) / 2
         return row
+
+
+def step_ns() -> float:
+    """CPU of one step of a plain loop; on a shared machine it may double within a minute."""
+    total, started = 0, time.process_time_ns()
+    for number in range(STEPS):
+        total += number
+    return (time.process_time_ns() - started) / STEPS
 
 
 def verdicts(cases: tuple[Case, ...], rows: Mapping[str, Row]) -> list[Verdict]:
