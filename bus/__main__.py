@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("plan", help="difference between the topology and the NATS server")
-    verbs.add_parser("apply", help="create streams, consumers and buckets")
+    applying = verbs.add_parser("apply", help="create streams, consumers and buckets")
+    applying.add_argument(
+        "--prune", action="store_true", help="delete consumers that no version in use pulls from"
+    )
     migrate = verbs.add_parser("migrate", help="bring the database to a revision")
     migrate.add_argument("revision", nargs="?", default="head")
     migrate.add_argument("--down", action="store_true", help="go down to the revision")
@@ -68,7 +72,7 @@ def apply(settings: Settings, arguments: argparse.Namespace) -> int:
     """Make the server hold the topology."""
     from bus import topology
 
-    changes = asyncio.run(with_jetstream(settings, topology.apply))
+    changes = asyncio.run(with_jetstream(settings, partial(topology.apply, prune=arguments.prune)))
     show([asdict(change) for change in changes], arguments)
     return 0
 

@@ -147,6 +147,7 @@ async def plan(
     jetstream: JetStreamContext, wanted: Iterable[Consumer], replicas: int
 ) -> list[Change]:
     """What `apply` would do."""
+    wanted = tuple(wanted)
     changes = [c for s in STREAMS if (c := await stream_change(jetstream, s, replicas))]
     changes += [
         Change("create", "bucket", str(bucket.bucket))
@@ -160,15 +161,34 @@ async def plan(
             changes.append(Change("create", "consumer", name))
         elif fields := differing(consumer.config(), info.config):
             changes.append(Change("update", "consumer", name, fields))
+    return changes + await unwanted(jetstream, wanted)
+
+
+async def unwanted(jetstream: JetStreamContext, wanted: Iterable[Consumer]) -> list[Change]:
+    """Consumers of our domains that nothing asks for any more; those of others are not ours."""
+    names = {(c.stream, c.durable) for c in wanted}
+    domains = {durable.partition("-")[0] for _, durable in names}
+    changes = []
+    for stream in sorted({stream for stream, _ in names}):
+        for info in await found(jetstream.consumers_info(stream)) or ():
+            durable = info.config.durable_name or ""
+            if durable.partition("-")[0] in domains and (stream, durable) not in names:
+                changes.append(Change("delete", "consumer", f"{stream}/{durable}"))
     return changes
 
 
 async def apply(
-    jetstream: JetStreamContext, wanted: Iterable[Consumer], replicas: int
+    jetstream: JetStreamContext, wanted: Iterable[Consumer], replicas: int, *, prune: bool = False
 ) -> list[Change]:
-    """Make the server hold exactly this; returns what was changed."""
+    """Make the server hold this; returns what was changed.
+
+    What is not wanted any more goes only with `prune`: while processes of an older version run,
+    they still pull from it.
+    """
     wanted = tuple(wanted)
     changes = await plan(jetstream, wanted, replicas)
+    if not prune:
+        changes = [change for change in changes if change.action != "delete"]
     named = {f"{c.stream}/{c.durable}": c for c in wanted}
     for change in changes:
         if change.kind == "stream":
@@ -181,6 +201,8 @@ async def apply(
             await jetstream.create_object_store(
                 str(bucket.bucket), replace(bucket, replicas=replicas)
             )
+        elif change.action == "delete":
+            await jetstream.delete_consumer(*change.name.split("/"))
         else:
             consumer = named[change.name]
             await jetstream.add_consumer(consumer.stream, consumer.config())

@@ -47,3 +47,20 @@ async def test_a_plan_of_an_applied_topology_changes_nothing(platform):
     wanted = topology.consumers(catalogue.reactions(), catalogue.jobs(), catalogue.operations())
 
     assert await topology.plan(platform.connection.jetstream(), wanted, 1) == []
+
+
+async def test_a_consumer_that_nothing_asks_for_any_more_goes_when_it_is_said_to(platform):
+    jetstream = platform.connection.jetstream()
+    wanted = topology.consumers(catalogue.reactions(), catalogue.jobs(), catalogue.operations())
+    ours, others = ("goals-did-once", "warehouse-follow-goals")
+    for durable in (ours, others):
+        config = topology.Consumer("EVENTS", durable, "evt.goals.>").config()
+        await jetstream.add_consumer("EVENTS", config)
+
+    gone = topology.Change("delete", "consumer", f"EVENTS/{ours}")
+    assert await topology.plan(jetstream, wanted, 1) == [gone]
+    assert await topology.apply(jetstream, wanted, 1) == []
+    assert await topology.apply(jetstream, wanted, 1, prune=True) == [gone]
+    assert (await jetstream.consumer_info("EVENTS", others)).name == others
+    await jetstream.delete_consumer("EVENTS", others)
+    assert await topology.plan(jetstream, wanted, 1) == []
