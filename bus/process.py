@@ -7,7 +7,7 @@ delivered finish, and ends with status 0.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from bus.statement import Statement
 from schemas.problems import DependencyDown
 
 PING = Statement("SELECT 1 AS one")
+SILENT_S = 2.0
 
 
 @dataclass
@@ -100,11 +101,19 @@ async def answering(
     try:
         yield Running(platform, broker, health)
     finally:
-        for announcement in announced:
-            await announcement.stop()
+        await silence(announced)
         await auditor.flush()  # while this process still answers: it may be the one that writes
         await drain(broker, auditor, background, settings, partial(stop_all, services, platform))
         await database.close()
+
+
+async def silence(announced: Iterable[Announced]) -> None:
+    """Answer no roll call any more; while the bus is away, nobody hears of it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SILENT_S):
+            ends = await asyncio.gather(*(one.stop() for one in announced), return_exceptions=True)
+            for failure in filter(None, ends):
+                telemetry.log().warning("left the roll call untold", error=str(failure))
 
 
 def in_background(services: Sequence[Service], platform: Platform) -> list[asyncio.Task[None]]:
