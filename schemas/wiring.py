@@ -115,7 +115,10 @@ DOMAINS: dict[str, Wiring] = {
             tools.invoke,
         ),
         asks_anything=True,
-        hears=(workflow_runs.RunMoved, workflow_runs.RunTold, workflow_runs.RunEnded),
+        hears=(
+            workflow_runs.RunMoved, workflow_runs.RunTold, workflow_runs.RunEnded,
+            workflow_runs.PlanEnded,
+        ),
     ),
     "human": Wiring(calls=(principals.person,)),
     "registry": Wiring(

@@ -42,7 +42,7 @@ RUNTIME_PASSWORD = "of-this-session"  # pragma: allowlist secret
 USUAL_TIMEOUT_S = 120
 FLOODS = {
     "test_api_fuzz", "test_canaries", "test_http_attacks", "test_injection", "test_mass_assignment",
-    "test_matrix", "test_matrix_things", "test_whole_bus",
+    "test_matrix", "test_matrix_things", "test_simulator", "test_whole_bus", "test_workflow_engine",
 }  # fmt: skip
 """Files whose tests repeat thousands of times what others count."""
 USUAL_COST = hashing._hasher

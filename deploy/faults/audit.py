@@ -63,7 +63,8 @@ RUNS = """
 """
 DONE = """
     SELECT payload::jsonb -> 'step' ->> 'run_id' AS run, payload::jsonb -> 'step' ->> 'path' AS step
-    FROM mcp_documents.events WHERE type = 'workflows.step_finished'
+    FROM mcp_documents.events
+    WHERE type IN ('workflows.step_finished', 'workflows.plan_step_finished')
       AND payload::jsonb -> 'step' ->> 'status' = 'done'
     UNION ALL
     SELECT payload::jsonb -> 'step' ->> 'goal_id', aggregate_id::text

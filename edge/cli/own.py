@@ -71,7 +71,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         help="a file that it is about; may be given several times",
     )  # fmt: skip
     parser.add_argument("--title")
-    parser.add_argument("--priority", type=int, help="1 to 5 (default: 3)")
+    parser.add_argument("--priority", type=int, help="1, which is first, to 5 (default: 3)")
     parser.add_argument("--parallelism", type=int, help="tasks at once")
     parser.add_argument("--key", help="Idempotency-Key; made if absent")
     timeout_option(parser, None)

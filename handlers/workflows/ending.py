@@ -8,10 +8,10 @@ from uuid import UUID, uuid5
 from bus import travel
 from bus.context import Context
 from bus.database import Transaction
-from handlers.workflows import store
+from handlers.workflows import queueing, store
 from handlers.workflows.engine import ABANDONED, Begin, Outcome
 from handlers.workflows.mapping import computed
-from handlers.workflows.records import event_of
+from handlers.workflows.records import end_of, event_of
 from handlers.workflows.steps import OUTPUT_BYTES_MAX, WORKFLOWS, Came, Place, failed, too_large
 from schemas import agents, human, supervision
 from schemas.agents import CancelRun
@@ -23,15 +23,14 @@ from schemas.workflows.definitions import Workflow
 from schemas.workflows.document import WorkflowStep
 from schemas.workflows.runs import (
     OPEN,
+    PRIORITY,
     Drive,
     EndedBadly,
     LeadRun,
-    RunEnded,
     RunStarted,
     RunStatus,
     RunStep,
     RunTold,
-    StepFinished,
     WorkflowRun,
 )
 
@@ -40,7 +39,8 @@ LOOK_AT_INNER_S = 30.0
 
 def new_run(
     workflow: Workflow, inputs: Json, at: datetime, *, id: str, within_s: float | None,
-    parent: WorkflowRun | None = None, path: str | None = None, **asked: object,
+    priority: int | None, parent: WorkflowRun | None = None, path: str | None = None,
+    **asked: object,
 ) -> WorkflowRun:  # fmt: skip
     """A run that begins now."""
     return WorkflowRun(
@@ -48,7 +48,7 @@ def new_run(
         workflow_version=workflow.version, status="running", inputs=inputs, result=None,
         error=None, parent_id=parent.id if parent else None, parent_path=path, started_at=at,
         finished_at=None, deadline=at + timedelta(seconds=within_s) if within_s else None,
-        **asked,
+        priority=priority, **asked,
     )  # fmt: skip
 
 
@@ -57,6 +57,7 @@ def forked(run: WorkflowRun, at: datetime, within_s: float | None, **other: obje
     begins: Json = {
         "version": 1, "status": "running", "result": None, "error": None, "parent_id": None,
         "parent_path": None, "started_at": at, "finished_at": None, "goal_id": None,
+        "priority": run.priority or PRIORITY, "queue": None, "runs_at_once": None,
         "deadline": at + timedelta(seconds=within_s) if within_s else None,
     }  # fmt: skip
     return run.model_copy(update=begins | other)
@@ -69,7 +70,7 @@ def of_goal(command: LeadRun, at: datetime) -> WorkflowRun:
         workflow_version=command.version, owner_id=command.owner_id, status="running",
         inputs=command.inputs, result=None, error=None, parent_id=None, parent_path=None,
         started_at=at, finished_at=None, deadline=None, mandate=command.mandate,
-        goal_id=command.goal_id,
+        goal_id=command.goal_id, priority=command.priority,
     )  # fmt: skip
 
 
@@ -87,9 +88,13 @@ def ended(run: WorkflowRun, status: RunStatus, outcome: Outcome, at: datetime) -
     )  # fmt: skip
 
 
-async def record(tx: Transaction, run: WorkflowRun, ctx: Context) -> None:
-    """Record the end of a run; the step of another run that waited for it ends with it."""
-    await tx.record(RunEnded(run=run))
+async def record(
+    tx: Transaction, run: WorkflowRun, ctx: Context, *, had_place: bool = True
+) -> None:
+    """Record the end of a run: who waits for its place begins, the step that waited for it ends."""
+    await tx.record(end_of(run))
+    if run.queue is not None and had_place:
+        await queueing.let_in(tx, run.owner_id, run.queue, ctx.now())
     if run.parent_id is not None:
         step_id = str(uuid5(UUID(run.parent_id), run.parent_path or ""))
         await tell(tx, run.parent_id, step_id, came_of(run), ctx)
@@ -151,7 +156,8 @@ async def start_inner(begin: Begin, place: Place, outer: WorkflowRun) -> Came:
         workflow = Workflow.model_validate(dict(found))
         inner = new_run(
             workflow, inputs, ctx.now(), id=run_id,
-            within_s=workflow.document.get("within_s"), parent=outer, path=place.path,
+            within_s=workflow.document.get("within_s"), priority=outer.priority, parent=outer,
+            path=place.path,
             owner_id=outer.owner_id, mandate=outer.mandate,
         )  # fmt: skip
         async with ctx.transaction() as tx:
@@ -170,7 +176,7 @@ async def abandon(
     error = {"code": ABANDONED, "message": "The run has ended before."}
     async with ctx.transaction() as tx:
         for step in steps:
-            await tx.record(StepFinished(step=over(step, Came("failed", error=error), ctx.now())))
+            await tx.record(event_of(over(step, Came("failed", error=error), ctx.now())))
 
 
 async def stop(step: RunStep, acting: Callable[[], Awaitable[Context]], ctx: Context) -> None:
@@ -195,5 +201,5 @@ async def stop_inner(run_id: str, ctx: Context) -> None:
         run = WorkflowRun.model_validate(dict(row)) if row else None
         if run is not None and run.status in OPEN:
             reason = Outcome(error={"code": "cancelled", "message": "The outer run has ended."})
-            await tx.record(RunEnded(run=ended(run, "cancelled", reason, ctx.now())))
+            await tx.record(end_of(ended(run, "cancelled", reason, ctx.now())))
             await tx.enqueue(Drive(run_id=run_id))

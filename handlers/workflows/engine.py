@@ -11,7 +11,7 @@ is never begun again. Steps inside a branch, map or parallel step have paths:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from handlers.workflows.mapping import Unmappable, computed, holds
@@ -24,7 +24,6 @@ from schemas.workflows.document import (
     Document,
     MapStep,
     ParallelStep,
-    Retry,
     Step,
     StepFields,
     Undo,
@@ -123,9 +122,15 @@ class Done:
     outcome: Outcome
 
 
-def decide(document: Document, state: State) -> Decision:
-    """What the run does next."""
-    walk = Walk(state)
+Over = dict[str, tuple[int, Outcome, list[Done]]]
+"""Items of maps that have succeeded, which they do for good, and what was done in them. The number
+says how many steps outside were over: what paths in them lead to stays while it does.
+"""
+
+
+def decide(document: Document, state: State, over: Over | None = None) -> Decision:
+    """What the run does next; `over` is kept from one decision of a run to the next."""
+    walk = Walk(state, over)
     first, seen = known_at_first(state), dict[str, Any]()
     outcome = walk.steps(document.steps, "", first, seen)
     failed = outcome is not None and outcome.error is not None and not walk.decision.abandon
@@ -171,8 +176,9 @@ def problem(unfit: Unmappable) -> Json:
 class Walk:
     """One pass over a document; collects what can begin."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, over: Over | None = None) -> None:
         self.state, self.decision = state, Decision()
+        self._over: Over = {} if over is None else over
         self.done = list[Done]()
         self._started, self._waiting = 0, list[str]()
 
@@ -285,8 +291,7 @@ class Walk:
         for index, item in enumerate(items):
             if going >= step.at_once:
                 break
-            inner = known | {"item": item, "index": index}
-            outcome = self._block(step.steps, f"{path}[{index}].", inner, step.output)
+            outcome = self._item(step, f"{path}[{index}].", known | {"item": item, "index": index})
             if outcome is None:
                 going += 1
             elif outcome.error is not None:
@@ -296,6 +301,18 @@ class Walk:
         if failed:
             return self._failed(failed, mark)
         return Outcome(outputs) if len(outputs) == len(items) else None
+
+    def _item(self, step: MapStep, path: str, known: Json) -> Outcome | None:
+        """One item; of 10,000 those that are over are not walked through again."""
+        seen, over = len(known["steps"]), self._over.get(path)
+        if over is not None and over[0] == seen:
+            self.done += over[2]
+            return over[1]
+        mark = len(self.done)
+        outcome = self._block(step.steps, path, known, step.output)
+        if outcome is not None and outcome.error is None:
+            self._over[path] = (seen, outcome, self.done[mark:])
+        return outcome
 
     def _parallel(self, step: ParallelStep, path: str, known: Json) -> Outcome | None:
         """Every branch; the output has one field for each."""
@@ -366,11 +383,9 @@ class Walk:
     def _last_first(self) -> list[Done]:
         """What can be taken back, in the opposite order of its end."""
         undoable = [done for done in self._succeeded() if getattr(done.step, "undo", None)]
-        return sorted(undoable, key=self._ended_at, reverse=True)
-
-    def _ended_at(self, done: Done) -> tuple[datetime, int]:
-        ended = self.state.steps[done.path].finished_at or self.state.at
-        return ended, self.done.index(done)
+        ended = [self.state.steps[done.path].finished_at or self.state.at for done in undoable]
+        order = sorted(range(len(undoable)), key=lambda n: (ended[n], n), reverse=True)
+        return [undoable[n] for n in order]
 
 
 def weightier(first: Outcome | None, second: Outcome) -> Outcome:
@@ -378,13 +393,3 @@ def weightier(first: Outcome | None, second: Outcome) -> Outcome:
     if first is None or (first.error or {}).get("code") == ABANDONED:
         return second
     return first
-
-
-def after_failure(
-    retry: Retry | None, attempt: int, code: str, *, retryable: bool, at: datetime, spread: float
-) -> datetime | None:
-    """When a failed step is tried again; None when never. `spread` is from 0 to 1."""
-    if retry is None or not retryable or attempt >= retry.attempts or code in retry.never:
-        return None
-    wait_s = min(retry.first_s * 2.0 ** (attempt - 1), retry.most_s)
-    return at + timedelta(seconds=wait_s * (0.5 + spread / 2))

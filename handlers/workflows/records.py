@@ -6,13 +6,18 @@ from uuid import UUID, uuid5
 
 from bus.context import Context
 from handlers.workflows import forking, store
-from handlers.workflows.engine import Begin, BeginUndo, Record, after_failure
+from handlers.workflows.engine import Begin, BeginUndo, Record
+from handlers.workflows.retrying import after_failure
 from handlers.workflows.steps import Came
 from schemas.contract import Problem
 from schemas.problems import DependencyDown, Unavailable
 from schemas.workflows.document import Attempted, Document, HumanStep, Retry
 from schemas.workflows.runs import (
     OutcomeUnknown,
+    PlanEnded,
+    PlanStepFinished,
+    PlanStepWaiting,
+    RunEnded,
     RunStep,
     StepFinished,
     StepStatus,
@@ -69,7 +74,14 @@ def retry_of(begin: Begin | BeginUndo) -> Retry | None:
 
 def event_of(step: RunStep) -> StepWaiting | StepFinished:
     """What is announced of a step."""
-    return StepWaiting(step=step) if step.status == "waiting" else StepFinished(step=step)
+    if step.status == "waiting":
+        return (StepWaiting if step.goal_id is None else PlanStepWaiting)(step=step)
+    return (StepFinished if step.goal_id is None else PlanStepFinished)(step=step)
+
+
+def end_of(run: WorkflowRun) -> RunEnded:
+    """What is announced of a run at its end."""
+    return (RunEnded if run.goal_id is None else PlanEnded)(run=run)
 
 
 def failure_of(begin: Begin | BeginUndo, problem: Problem, at: datetime) -> Came:

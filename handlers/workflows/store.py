@@ -62,6 +62,7 @@ HELD_BEFORE = Statement(
     """
 )
 """Steps of the runs that a run was forked from that gave a thing and were not taken back."""
+ANY_STEP = Statement("SELECT id FROM flow.steps WHERE run_id = $1 LIMIT 1")
 STEP_PATHS = Statement("SELECT id, path FROM flow.steps WHERE run_id = $1 ORDER BY started_at, id")
 STEP = Statement("SELECT * FROM flow.steps WHERE id = $1")
 STEPS_PAGE = Statement(
@@ -92,13 +93,73 @@ TAKE_SIGNAL = Statement(
 
 CLAIM = Statement(
     """
-    INSERT INTO flow.drivers AS d (run_id, holder, lease_until, wakes)
-    VALUES ($1, $2, now() + make_interval(secs => $3), 1)
+    INSERT INTO flow.drivers AS d (run_id, owner_id, priority, holder, lease_until, wakes)
+    SELECT id, owner_id, coalesce(priority, 3), $2::uuid, now() + make_interval(secs => $3), 1
+    FROM flow.runs WHERE id = $1
     ON CONFLICT (run_id) DO UPDATE SET wakes = d.wakes + 1, due_at = NULL,
         holder = CASE WHEN d.lease_until > now() THEN d.holder ELSE excluded.holder END,
         lease_until = CASE WHEN d.lease_until > now() THEN d.lease_until
                            ELSE excluded.lease_until END
     RETURNING holder, wakes
+    """
+)
+WANT = Statement(
+    """
+    INSERT INTO flow.drivers AS d (run_id, owner_id, priority, wakes, due_at)
+    SELECT id, owner_id, coalesce(priority, 3), 1, $2::timestamptz FROM flow.runs WHERE id = $1
+    ON CONFLICT (run_id) DO UPDATE SET wakes = d.wakes + 1,
+        due_at = CASE WHEN d.holder IS NULL THEN least(d.due_at, excluded.due_at) END
+    """
+)
+"""A run waits for a driver; one that has a driver only counts up, as in `CLAIM`."""
+CANDIDATES = Statement(
+    """
+    WITH RECURSIVE owners (owner_id, place) AS (
+        (SELECT owner_id, 1 FROM flow.drivers WHERE due_at IS NOT NULL AND owner_id > $4
+         ORDER BY owner_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT d.owner_id FROM flow.drivers d
+                WHERE d.due_at IS NOT NULL AND d.owner_id > o.owner_id
+                ORDER BY d.owner_id LIMIT 1), o.place + 1
+        FROM owners o WHERE o.owner_id IS NOT NULL AND o.place < $3
+    ), held AS (
+        SELECT owner_id, count(*) AS in_hand FROM flow.drivers WHERE lease_until IS NOT NULL
+        GROUP BY owner_id
+    )
+    SELECT o.owner_id, o.place, w.run_id, w.priority, w.due_at AS since, t.at AS turn_at,
+           coalesce(h.in_hand, 0) AS in_hand
+    FROM owners o LEFT JOIN LATERAL (
+        SELECT d.* FROM generate_series(1, 5) AS p (priority) CROSS JOIN LATERAL (
+            SELECT run_id, priority, due_at FROM flow.drivers
+            WHERE owner_id = o.owner_id AND priority = p.priority AND due_at <= $1
+            ORDER BY due_at LIMIT $2
+        ) d
+    ) w ON true
+    LEFT JOIN held h ON h.owner_id = o.owner_id LEFT JOIN flow.turns t ON t.owner_id = o.owner_id
+    """
+)
+"""Of each owner and priority the oldest runs that wait for a driver; one page of owners.
+
+An owner without such runs has one row, and a row without an owner is behind the last of them.
+An index leads from owner to owner and to the oldest of each: the thousands behind are not read.
+"""
+TAKE = Statement(
+    """
+    WITH taken AS (
+        UPDATE flow.drivers d SET holder = t.holder, due_at = NULL,
+            lease_until = now() + make_interval(secs => $3)
+        FROM unnest($1::uuid[], $2::uuid[]) AS t (run_id, holder)
+        WHERE d.run_id = t.run_id AND d.run_id IN (
+            SELECT run_id FROM flow.drivers
+            WHERE run_id = ANY($1::uuid[]) AND holder IS NULL AND due_at <= $4
+            FOR UPDATE SKIP LOCKED
+        ) RETURNING d.run_id, d.owner_id, d.holder, d.wakes
+    ), turned AS (
+        INSERT INTO flow.turns (owner_id, at)
+        SELECT DISTINCT owner_id, $4::timestamptz FROM taken ORDER BY owner_id
+        ON CONFLICT (owner_id) DO UPDATE SET at = excluded.at
+    )
+    SELECT run_id, holder, wakes FROM taken
     """
 )
 RENEW = Statement(
@@ -139,14 +200,43 @@ FORGET = Statement(
 ANY_DUE = Statement(
     "SELECT run_id FROM flow.drivers WHERE due_at <= $1 OR lease_until < now() LIMIT 1"
 )
-DUE = Statement(
+LET_GO_DEAD = Statement(
     """
-    UPDATE flow.drivers SET due_at = NULL, holder = NULL, lease_until = NULL WHERE run_id IN (
-        SELECT run_id FROM flow.drivers WHERE due_at <= $1 OR lease_until < now()
-        ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
-    ) RETURNING run_id
+    UPDATE flow.drivers SET due_at = $1, holder = NULL, lease_until = NULL WHERE run_id IN (
+        SELECT run_id FROM flow.drivers WHERE lease_until < now()
+        LIMIT $2 FOR UPDATE SKIP LOCKED
+    )
     """
 )
+LOCK_QUEUE = Statement("SELECT pg_advisory_xact_lock(hashtextextended($1, 24))")
+IN_QUEUE = Statement(
+    """
+    SELECT count(*) AS open FROM flow.runs
+    WHERE owner_id = $1 AND queue = $2 AND finished_at IS NULL
+      AND status IN ('running', 'paused', 'undoing')
+    """
+)
+NEXT_IN_QUEUE = Statement(
+    """
+    SELECT r.* FROM generate_series(1, 5) AS p (priority) CROSS JOIN LATERAL (
+        SELECT * FROM flow.runs
+        WHERE owner_id = $1 AND queue = $2 AND finished_at IS NULL AND status = 'queued'
+          AND priority = p.priority
+        ORDER BY started_at, id LIMIT 1
+    ) r
+    """
+)
+"""The oldest queued run of each priority."""
+STUCK_QUEUES = Statement(
+    """
+    SELECT owner_id, queue FROM flow.runs WHERE queue IS NOT NULL AND finished_at IS NULL
+    GROUP BY owner_id, queue
+    HAVING count(*) FILTER (WHERE status <> 'queued')
+           < max(runs_at_once) FILTER (WHERE status = 'queued')
+    LIMIT $1
+    """
+)
+"""Queues in which somebody may wait though there is a place."""
 
 SCHEDULE = Statement("SELECT * FROM flow.schedules WHERE id = $1")
 LOCK_SCHEDULE = Statement("SELECT * FROM flow.schedules WHERE id = $1 FOR UPDATE")

@@ -4,7 +4,7 @@ from typing import Any
 
 from bus import json_schemas, travel
 from bus.context import Context
-from handlers.workflows import ending, forking, offline, service, store
+from handlers.workflows import ending, forking, offline, queueing, service, store
 from handlers.workflows.operations.runs import load_run
 from handlers.workflows.records import document_of, step_id
 from handlers.workflows.steps import WORKFLOWS
@@ -91,10 +91,12 @@ async def fork(run: WorkflowRun, from_step: str, changes: Json, ctx: Context) ->
     kept = forking.kept(changed.document, forked, await steps_of(run, ctx), from_step)
     ctx.part_of(forked.id)
     async with ctx.transaction() as tx:
+        forked = await queueing.placed(tx, queueing.named(forked, changed.document))
         await tx.record(RunStarted(run=forked))
         for step in taken(kept, changed, forked):
             await tx.record(StepTaken(step=step))
-        await tx.enqueue(Drive(run_id=forked.id))
+        if forked.status != "queued":
+            await tx.enqueue(Drive(run_id=forked.id))
     return forked
 
 

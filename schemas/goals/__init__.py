@@ -27,7 +27,7 @@ from schemas.human import Sha256
 from schemas.principal import Mandate, PersonId, Role
 from schemas.problems import IllegalMove, NotFound
 from schemas.workflows.document import WAIT_S_MAX
-from schemas.workflows.runs import RunEnded, RunStatus, StepFinished, StepWaiting
+from schemas.workflows.runs import PlanEnded, PlanStepFinished, PlanStepWaiting, RunStatus
 
 TASKS_MAX = 200
 GoalStatus = Literal[
@@ -167,7 +167,7 @@ class SubmitGoal(Schema):
     description: Text = Field(min_length=1)
     title: Title | None = None
     document_ids: tuple[Id, ...] = Field((), max_length=20)
-    priority: int = Field(3, ge=1, le=5)
+    priority: int = Field(3, ge=1, le=5, description="1 is first, 5 is last.")
     constraints: Constraints = Constraints()
     tasks: tuple[TaskDraft, ...] = Field(
         (), max_length=TASKS_MAX, description="A plan of your own, instead of one made here."
@@ -375,6 +375,6 @@ task = Operation(
 )
 
 on_run_started = Reaction("goals-note-run", RunStarted, workers=8)
-on_step_waiting = Reaction("goals-note-step", StepWaiting, workers=8)
-on_step_finished = Reaction("goals-follow-step", StepFinished, workers=8)
-on_run_ended = Reaction("goals-end-run", RunEnded, workers=8)
+on_step_waiting = Reaction("goals-note-step", PlanStepWaiting, workers=8)
+on_step_finished = Reaction("goals-follow-step", PlanStepFinished, workers=8)
+on_run_ended = Reaction("goals-end-run", PlanEnded, workers=8)

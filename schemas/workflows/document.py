@@ -23,6 +23,7 @@ STEPS_MAX = 1_000
 ITEMS_MAX = 10_000
 AT_ONCE_MAX = 64
 WAIT_S_MAX = 366 * 86_400.0
+RUNS_AT_ONCE_MAX = 1_000
 
 Mapping = Any
 """JSON with paths and operators in it."""
@@ -236,6 +237,13 @@ Step = Annotated[
 ]  # fmt: skip
 
 
+class Queue(Schema):
+    """Where runs wait for each other; all workflows of an owner that name it share it."""
+
+    name: Name
+    runs_at_once: int = Field(1, ge=1, le=RUNS_AT_ONCE_MAX, description="The others are queued.")
+
+
 class Document(Schema):
     """A workflow, as people write it in JSON, YAML or Python."""
 
@@ -249,6 +257,9 @@ class Document(Schema):
     )  # fmt: skip
     tokens_max: int | None = Field(None, ge=1, description="Tokens of all its agents together.")
     within_s: float | None = Field(None, gt=0, le=WAIT_S_MAX, description="Fails afterwards.")
+    queue: Queue | None = Field(
+        None, description="Runs wait here for a place; one inside another run has that run's."
+    )
 
 
 for recursive in (BranchCase, BranchStep, MapStep, ParallelStep):

@@ -29,8 +29,12 @@ from schemas.travel import Asked
 from schemas.workflows.definitions import BadDocument
 from schemas.workflows.document import Document
 
-RunStatus = Literal["running", "paused", "undoing", "succeeded", "failed", "undone", "cancelled"]
-OPEN: tuple[RunStatus, ...] = ("running", "paused", "undoing")
+PRIORITY = 3
+"""Of what nobody has said otherwise of."""
+RunStatus = Literal[
+    "queued", "running", "paused", "undoing", "succeeded", "failed", "undone", "cancelled"
+]
+OPEN: tuple[RunStatus, ...] = ("queued", "running", "paused", "undoing")
 """What a run is before its end."""
 StepStatus = Literal["started", "waiting", "retrying", "done", "failed"]
 Path = str
@@ -58,6 +62,9 @@ class WorkflowRun(Entity, table="flow.runs"):
     fork_step: str | None = Field(None, description="The first step that it does itself.")
     changes: Json | None = Field(None, description="What is other than in the workflow.")
     goal_id: Id | None = Field(None, description="The goal whose plan it carries out.")
+    priority: int | None = Field(None, description="From 1, which is first, to 5.")
+    queue: str | None = Field(None, description="The queue of its owner that it has a place in.")
+    runs_at_once: int | None = Field(None, description="It begins only as one of so many.")
 
 
 class AgentWork(Schema):
@@ -95,6 +102,7 @@ class StartWorkflow(Schema):
 
     id: Id
     inputs: Json = Field(default_factory=dict)
+    priority: int = Field(PRIORITY, ge=1, le=5, description="1 is first, 5 is last.")
 
 
 class GetWorkflowRun(Schema):
@@ -154,6 +162,7 @@ class LeadRun(Schema):
     inputs: Json = Field(default_factory=dict)
     owner_id: str = Field(max_length=64)
     mandate: Mandate | None = None
+    priority: int = Field(PRIORITY, ge=1, le=5)
     again: bool = Field(False, description="Try again what has failed, if the run has.")
 
 
@@ -198,8 +207,8 @@ class OutcomeUnknown(Problem, code="ERR_193", status=409):
     """A step that must not be done twice was begun, and it is not known whether it was done."""
 
 
-class Drive(Job, name="workflows.drive", workers=64, attempts=100_000, timeout_s=86_400.0):
-    """Carry a run on until it ends or has nothing to do but to wait."""
+class Drive(Job, name="workflows.drive", workers=64, attempts=100_000):
+    """Find a driver for a run, or tell the driver that it has to look again."""
 
     run_id: Id
 
@@ -211,7 +220,7 @@ class RunStarted(Event, name="workflows.run_started"):
 
 
 class RunMoved(Event, name="workflows.run_moved"):
-    """It was paused, goes on, or takes back what it did."""
+    """It was paused, goes on, takes back what it did, is queued again, or has its turn."""
 
     run: WorkflowRun
 
@@ -246,6 +255,18 @@ class StepFinished(Event, name="workflows.step_finished"):
     step: RunStep
 
 
+class PlanStepWaiting(StepWaiting, name="workflows.plan_step_waiting"):
+    """The same, of a run that carries out a goal's plan: only these concern goals."""
+
+
+class PlanStepFinished(StepFinished, name="workflows.plan_step_finished"):
+    """The same, of a run that carries out a goal's plan."""
+
+
+class PlanEnded(RunEnded, name="workflows.plan_ended"):
+    """A run that carries out a goal's plan has come to an end."""
+
+
 class StepTaken(Event, name="workflows.step_taken"):
     """A run that was forked has a step that it does not do itself."""
 
@@ -255,7 +276,7 @@ class StepTaken(Event, name="workflows.step_taken"):
 start = Operation(
     "workflows.start", StartWorkflow, WorkflowRun, rest="POST /workflows/{id}/runs -> 202",
     may="workflows:execute", problems=(NotFound, OutsideSchema),
-    emits=(RunStarted, StepFinished, RunEnded), idempotent=True,
+    emits=(RunStarted, StepFinished, RunEnded, RunMoved), idempotent=True,
 )  # fmt: skip
 run = Operation(
     "workflows.run", GetWorkflowRun, WorkflowRun, rest="GET /workflow-runs/{id}",
@@ -289,7 +310,7 @@ retry = Operation(
 )  # fmt: skip
 lead = Operation(
     "workflows.lead", LeadRun, WorkflowRun, internal=True, problems=(NotFound, BadDocument),
-    emits=(RunStarted, RunMoved, RunEnded, StepFinished), idempotent=True,
+    emits=(RunStarted, RunMoved, PlanEnded, PlanStepFinished), idempotent=True,
 )  # fmt: skip
 signal = Operation(
     "workflows.signal", SendSignal, WorkflowRun, rest="POST /workflow-runs/{id}/signals",

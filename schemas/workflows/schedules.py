@@ -20,6 +20,7 @@ from schemas.contract import (
 )
 from schemas.principal import Mandate
 from schemas.problems import IllegalMove, NotFound, OutsideSchema, VersionConflict
+from schemas.workflows.runs import PRIORITY
 
 EVERY_S_MAX = 366 * 86_400
 CATCH_UP_MAX = 100
@@ -63,6 +64,7 @@ class Scheduled(Timing):
     overlap: Overlap = Field(
         "skip", description="What happens when the run before has not ended; `queue` keeps one."
     )
+    priority: int = Field(PRIORITY, ge=1, le=5, description="Of its runs: 1 is first, 5 is last.")
 
 
 class WorkflowSchedule(Entity, table="flow.schedules"):
@@ -83,6 +85,7 @@ class WorkflowSchedule(Entity, table="flow.schedules"):
     created_at: datetime
     updated_at: datetime
     mandate: Mandate | None = Field(None, description="With which rights it was asked for.")
+    priority: int | None = None
 
     @property
     def timing(self) -> Timing:

@@ -146,9 +146,13 @@ async def test_a_file_that_cannot_be_read_says_why(platform, ask, name, content,
     assert words in document.status_reason
     with pytest.raises(NotIndexed):
         await ask(documents.claims, ExtractClaims(id=document.id))
-    [row] = await look(
-        platform, "SELECT status, attempts FROM ops.jobs WHERE kind = 'documents.ingest'"
-    )
+
+    async def job_is_over():  # it ends behind what it says of the document
+        statement = "SELECT status, attempts FROM ops.jobs WHERE kind = 'documents.ingest'"
+        [row] = await look(platform, statement)
+        return row if row["status"] != "running" else None
+
+    row = await eventually(job_is_over)
     assert (row["status"], row["attempts"]) == ("succeeded", 1)
 
 

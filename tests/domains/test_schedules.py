@@ -204,7 +204,11 @@ async def test_clocks_that_were_lost_are_set_again_and_no_time_comes_twice(
     await ask(definitions.delete, DeleteWorkflow(id=workflow.id))
     await tick()
 
-    found = await firings(ask, schedule)
+    async def all_three():  # the platform's own look may be at it, and ours passes it by
+        found = await firings(ask, schedule)
+        return found if len(found) >= 3 else None
+
+    found = await eventually(all_three)
     assert told(found) == [
         ("28 12:10", "started"),
         ("28 12:20", "refused"),

@@ -50,6 +50,10 @@ LONG = Document.model_validate({
     ],
 })  # fmt: skip
 SHORT = Document.model_validate({"steps": [note("a", 1), note("b", 2), note("c", 3)]})
+QUEUED = Document.model_validate({
+    "queue": {"name": "narrow", "runs_at_once": 1},
+    "steps": [note("a", 1), {"key": "pause", "type": "wait", "for_s": 1}, note("b", 2)],
+})  # fmt: skip
 
 
 class Outside:
@@ -136,3 +140,21 @@ async def test_a_run_survives_the_death_of_its_driver_at_this_point(handlers, as
     run = await ended(ask, await starting)
     assert run.status == "succeeded", run.error
     assert outside.done == {1: 1, 2: 1, 3: 1}
+
+
+@pytest.mark.parametrize("point", POINTS[:2])
+async def test_no_run_stays_queued_when_its_processes_die(handlers, ask, outside, point):
+    first = handlers.start()
+    run = await begun(ask, QUEUED)
+    more = [
+        await patiently(ask, runs.start, StartWorkflow(id=run.workflow_id), key=f"start-{n}")
+        for n in range(3)
+    ]
+    first.kill()
+    for _ in range(2):
+        await handlers.died(handlers.start(point))
+    handlers.start()
+    for one in (run, *more):
+        over = await ended(ask, one)
+        assert over.status == "succeeded", over.error
+    assert outside.done == {1: 4, 2: 4}

@@ -16,9 +16,9 @@ from handlers.workflows.engine import (
     Decision,
     Record,
     State,
-    after_failure,
     decide,
 )
+from handlers.workflows.retrying import after_failure
 from schemas.workflows.document import Document, MapStep
 from tests.rules.workflow_documents import BEGAN, Simulation, undone
 
@@ -99,6 +99,27 @@ def test_the_worlds_are_of_all_kinds() -> None:
     assert min(ends[kind] for kind in (
         "succeeded", "failed", "undone", "crashed", "abandoned", "mapped",
     )) >= 3, ends  # fmt: skip
+
+
+class Remembers:
+    """Decides with what it keeps of one run, as a driver does, and as if it kept nothing."""
+
+    def __init__(self) -> None:
+        self.over: engine.Over = {}
+
+    def __call__(self, document: Document, state: State) -> Decision:
+        decision = decide(document, state, self.over)
+        assert decision == decide(document, state)
+        return decision
+
+
+def test_what_is_kept_of_items_that_are_over_changes_no_decision() -> None:
+    kept = 0
+    for seed in range(600):
+        remembers = Remembers()
+        Simulation(seed, fails=0.2, crashes=0.1, decide=remembers).run()
+        kept += len(remembers.over)
+    assert kept > 100
 
 
 def forgets_what_is_done(document: Document, state: State) -> Decision:

@@ -16,9 +16,9 @@ from handlers.workflows.engine import (
     Decision,
     Record,
     State,
-    after_failure,
     decide,
 )
+from handlers.workflows.retrying import after_failure
 from schemas.workflows.document import Attempted, Document, Retry, WaitStep
 
 ROUNDS_MAX = 4_000

@@ -14,20 +14,19 @@ from handlers.goals.reactions import steering
 from schemas import goals
 from schemas.agents import RunStarted
 from schemas.goals import Goal, Task
-from schemas.workflows.runs import RunEnded, StepFinished, StepWaiting
+from schemas.workflows.runs import PlanEnded, PlanStepFinished, PlanStepWaiting
 
 Change = Callable[[Task], list[Task]]
 
 
 @service.reacts_to(goals.on_step_waiting)
-async def note_step(event: StepWaiting, ctx: Context) -> None:
+async def note_step(event: PlanStepWaiting, ctx: Context) -> None:
     """An agent or a person has a task."""
-    step = event.step
-    if step.goal_id is not None:
-        ctx.part_of(step.goal_id)
-        async with ctx.transaction() as tx:
-            goal = await lock(tx, step.goal_id)
-            await change(tx, goal, step.id, lambda t: progress.after_waiting(t, step, ctx.now()))
+    step, goal_id = event.step, str(event.step.goal_id)
+    ctx.part_of(goal_id)
+    async with ctx.transaction() as tx:
+        goal = await lock(tx, goal_id)
+        await change(tx, goal, step.id, lambda t: progress.after_waiting(t, step, ctx.now()))
 
 
 @service.reacts_to(goals.on_run_started)
@@ -44,14 +43,12 @@ async def note_started(event: RunStarted, ctx: Context) -> None:
 
 
 @service.reacts_to(goals.on_step_finished)
-async def follow_step(event: StepFinished, ctx: Context) -> None:
+async def follow_step(event: PlanStepFinished, ctx: Context) -> None:
     """A task has its result, is tried again, or has failed: its goal is further."""
-    step = event.step
-    if step.goal_id is None:
-        return
-    ctx.part_of(step.goal_id)
+    step, goal_id = event.step, str(event.step.goal_id)
+    ctx.part_of(goal_id)
     async with ctx.transaction() as tx:
-        goal = await lock(tx, step.goal_id)
+        goal = await lock(tx, goal_id)
         changed = await change(tx, goal, step.id, lambda t: progress.after_step(t, step, ctx.now()))
         counts = changed is not None and changed.plan_id == goal.current_plan_id
         if counts and goal.status in steering.UNDER_WAY:
@@ -59,12 +56,11 @@ async def follow_step(event: StepFinished, ctx: Context) -> None:
 
 
 @service.reacts_to(goals.on_run_ended)
-async def follow_run(event: RunEnded, ctx: Context) -> None:
+async def follow_run(event: PlanEnded, ctx: Context) -> None:
     """The run of a plan is over; so is the goal, when all of its tasks are known to be."""
-    if event.run.goal_id is not None:
-        ctx.part_of(event.run.goal_id)
-        async with ctx.transaction() as tx:
-            await steering.note_end(tx, event.run, ctx)
+    ctx.part_of(str(event.run.goal_id))
+    async with ctx.transaction() as tx:
+        await steering.note_end(tx, event.run, ctx)
 
 
 async def change(tx: Transaction, goal: Goal, task_id: str, to: Change) -> Task | None:

@@ -67,7 +67,8 @@ async def tell(goal: Goal, to: To, again: int | None, ctx: Context) -> None:
     command = LeadRun(
         id=str(plan.run_id), goal_id=goal.id, to=to, name=goal.title, version=plan.plan_no,
         document=compiling.document(goal, tasks, spent), inputs=compiling.results(tasks),
-        owner_id=goal.owner_id, mandate=goal.mandate, again=again is not None,
+        owner_id=goal.owner_id, mandate=goal.mandate, priority=goal.priority,
+        again=again is not None,
     )  # fmt: skip
     key = f"{plan.run_id}/again/{again}" if again else None
     try:

@@ -7,11 +7,11 @@ from uuid import UUID, uuid5
 from bus import json_schemas
 from bus.context import Context
 from bus.database import Transaction
-from handlers.workflows import ending, people, service, store
+from handlers.workflows import ending, people, queueing, service, store
 from handlers.workflows.engine import Outcome
 from handlers.workflows.operations.definitions import load
 from handlers.workflows.reactions.beginning import begin
-from handlers.workflows.records import document_of, step_id
+from handlers.workflows.records import document_of, event_of, step_id
 from handlers.workflows.steps import Came
 from schemas import human
 from schemas.contract import Page
@@ -36,7 +36,6 @@ from schemas.workflows.runs import (
     RunStep,
     SendSignal,
     StartWorkflow,
-    StepFinished,
     WorkflowRun,
 )
 
@@ -84,8 +83,8 @@ async def start(command: StartWorkflow, ctx: Context) -> WorkflowRun:
     json_schemas.require_fit(workflow.document.get("inputs", {}), command.inputs, "/inputs")
     run = ending.new_run(
         workflow, command.inputs, ctx.now(), id=ctx.new_id(),
-        within_s=workflow.document.get("within_s"), owner_id=ctx.principal.id,
-        mandate=Mandate.of(ctx.principal),
+        within_s=workflow.document.get("within_s"), priority=command.priority,
+        owner_id=ctx.principal.id, mandate=Mandate.of(ctx.principal),
     )  # fmt: skip
     ctx.part_of(run.id)
     document = await document_of(run, ctx)  # before a connection is held
@@ -119,12 +118,15 @@ async def cancel(command: CancelWorkflowRun, ctx: Context) -> WorkflowRun:
     reason = {"code": "cancelled", "message": command.reason or "cancelled"}
     async with ctx.transaction() as tx:
         before = await lock_run(tx, command.id, ctx)
-        if command.undo:
+        queued = before.status == "queued"
+        if command.undo and queued and await tx.row(store.ANY_STEP, before.id):
+            raise IllegalMove("Taking back needs a place in its queue.", status=before.status)
+        if command.undo and not queued:
             run = moved(before, status="undoing", error=reason)
             await tx.record(RunMoved(run=run))
         else:
             run = ending.ended(before, "cancelled", Outcome(error=reason), ctx.now())
-            await ending.record(tx, run, ctx)
+            await ending.record(tx, run, ctx, had_place=not queued)
         await tx.enqueue(Drive(run_id=run.id))
     return run
 
@@ -158,15 +160,16 @@ async def retry(command: RetryRun, ctx: Context) -> WorkflowRun:
 async def try_again(
     tx: Transaction, before: WorkflowRun, ctx: Context, **changes: Any
 ) -> WorkflowRun:
-    """A failed run goes on."""
+    """A failed run goes on, or is queued again until there is a place."""
     fresh = {"status": "running", "error": None, "result": None, "finished_at": None}
-    run = moved(before, **fresh, deadline=None, **changes)
+    run = await queueing.placed(tx, moved(before, **fresh, deadline=None, **changes))
     await tx.record(RunMoved(run=run))
     for row in await tx.rows(store.STEPS, run.id):
         step = RunStep.model_validate(dict(row))
         if step.status in ("failed", "started"):
-            await tx.record(StepFinished(step=again(step, ctx.now())))
-    await tx.enqueue(Drive(run_id=run.id))
+            await tx.record(event_of(again(step, ctx.now())))
+    if run.status != "queued":
+        await tx.enqueue(Drive(run_id=run.id))
     return run
 
 
@@ -190,7 +193,7 @@ async def signal(command: SendSignal, ctx: Context) -> WorkflowRun:
         else:
             step = RunStep.model_validate(dict(row))
             done = ending.over(step, Came("done", command.data), ctx.now())
-            await tx.record(StepFinished(step=done))
+            await tx.record(event_of(done))
         return await ending.wake(tx, before)
 
 

@@ -19,7 +19,16 @@ from bus.database import Transaction
 from handlers.workflows import ending, limits, store
 from handlers.workflows.assigning import FREE_AGENT, ask_again_at, asks
 from handlers.workflows.doing import do
-from handlers.workflows.engine import Begin, BeginUndo, Decision, Outcome, Record, State, decide
+from handlers.workflows.engine import (
+    Begin,
+    BeginUndo,
+    Decision,
+    Outcome,
+    Over,
+    Record,
+    State,
+    decide,
+)
 from handlers.workflows.owner import Owner
 from handlers.workflows.reactions import holding, waking
 from handlers.workflows.records import (
@@ -38,7 +47,6 @@ from schemas.workflows.runs import (
     OPEN,
     RunMoved,
     RunStep,
-    StepFinished,
     StepStarted,
     WorkflowRun,
 )
@@ -74,6 +82,8 @@ class Driver:
         self.doing: dict[str, Doing] = {}
         self.computed: dict[str, RunStep] = {}
         self.ask_again_at: dict[str, datetime] = {}
+        self._records: dict[str, tuple[RunStep, Record]] = {}
+        self._items: Over = {}
         self._owner = Owner(ctx)
 
     def tell(self) -> None:
@@ -111,7 +121,7 @@ class Driver:
         ctx = self.ctx
         self.run = WorkflowRun.model_validate(await ctx.row(store.RUN, self.run_id))
         self.document = await document_of(self.run, ctx)
-        self.computed.clear()
+        self.computed, self._items = {}, {}
         rows = await ctx.database.rows(store.STEPS, self.run_id)
         self.steps = {row["path"]: RunStep.model_validate(dict(row)) for row in rows}
 
@@ -119,6 +129,8 @@ class Driver:
         """One round; tells whether the driver has let go of the run."""
         if self.run.status not in OPEN:
             return await self._leave()
+        if self.run.status == "queued":
+            return await self._let_go(None)  # whoever lets it in says so
         decision = self._compute()
         if decision.abandon:
             await self._abandon([self.steps[path] for path in decision.abandon])
@@ -127,9 +139,8 @@ class Driver:
             return not await self._finish_doing(decision) and await self._let_go(None)
         if decision.outcome is not None:
             return await self._end(decision)
-        if await self._begin(decision) or await self._finish_doing(decision):
-            return False
-        return await self._rest(decision)
+        busy = await self._begin(decision) or await self._finish_doing(decision)
+        return not busy and await self._rest(decision)
 
     async def _leave(self) -> bool:
         """Somebody has ended the run: stop what it does and waits for."""
@@ -169,25 +180,27 @@ class Driver:
 
     def _decide(self) -> Decision:
         """What the engine says, with what is being done counted as begun."""
-        known = self.steps | self.computed
-        records = {path: self._record_of(step) for path, step in known.items()}
+        room = limits.room(self.document, self.steps, self.doing)
+        known = (*self.steps.values(), *self.computed.values())
+        records = {step.path: self._record_of(step, room) for step in known}
         records |= {path: Record("started") for path in self.doing}
         about = {"id": self.run.id, "started_at": self.run.started_at.isoformat()}
-        at = self.ctx.now()
-        state = State(self.run.status, self.run.inputs, records, at, about)
-        if self.run.deadline is not None and at >= self.run.deadline:
+        state = State(self.run.status, self.run.inputs, records, self.ctx.now(), about)
+        if self.run.deadline is not None and state.at >= self.run.deadline:
             late = Outcome(error=TimedOut("The run took too long.").kept())
             return Decision(outcome=late, status="failed")
-        decision = decide(self.document, state)
+        decision = decide(self.document, state, self._items)
         decision.wake_at(self.run.deadline)
         return decision
 
-    def _record_of(self, step: RunStep) -> Record:
+    def _record_of(self, step: RunStep, room: int) -> Record:
         """A step's record; one that waits for any agent is due when it is to ask again."""
-        record = record_of(step)
-        if asks(step) and limits.room(self.document, self.steps, self.doing):
-            return replace(record, due_at=self.ask_again_at.get(step.path, self.ctx.now()))
-        return record
+        known = self._records.get(step.path)
+        if known is None or known[0] is not step:
+            known = self._records[step.path] = step, record_of(step)
+        if room and asks(step):
+            return replace(known[1], due_at=self.ask_again_at.get(step.path, self.ctx.now()))
+        return known[1]
 
     async def _begin(self, decision: Decision) -> bool:
         """Begin what can begin and look at what is due; whether anything was recorded."""
@@ -240,9 +253,8 @@ class Driver:
     async def _wait(self, decision: Decision) -> None:
         """Until something that is done ends, somebody wakes the driver, or something is due."""
         if not any(doing.task.done() for doing in self.doing.values()):
-            timeout_s: float | None = None
-            if decision.due_at is not None:
-                timeout_s = max(0.0, (decision.due_at - self.ctx.now()).total_seconds())
+            due_at = decision.due_at
+            timeout_s = max(0.0, (due_at - self.ctx.now()).total_seconds()) if due_at else None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._wake.wait()
@@ -283,11 +295,12 @@ class Driver:
         """What the engine will say once these are recorded, if it is the end."""
         if self.doing or self.run.status == "paused":
             return None
-        before, self.steps = self.steps, self.steps | after
+        before, items = self.steps, self._items
+        self.steps, self._items = before | after, dict(items)
         try:
             decision = self._compute()
         finally:
-            self.steps = before
+            self.steps, self._items = before, items
         wanted = decision.outcome is not None and not decision.abandon
         return decision if wanted else None
 
@@ -328,7 +341,7 @@ class Driver:
         if row is None:
             return []
         done = ending.over(step, Came("done", row["data"]), self.ctx.now())
-        await tx.record(StepFinished(step=done))
+        await tx.record(event_of(done))
         return [done]
 
     def _recorded(self, begin: Begin | BeginUndo, came: Came, began: datetime) -> RunStep:

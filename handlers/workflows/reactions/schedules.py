@@ -19,7 +19,7 @@ from schemas.contract import Problem
 from schemas.identity import principals
 from schemas.identity.principals import ActFor
 from schemas.workflows import runs
-from schemas.workflows.runs import StartWorkflow, WorkflowRun
+from schemas.workflows.runs import PRIORITY, StartWorkflow, WorkflowRun
 from schemas.workflows.schedules import (
     BadTiming,
     Fire,
@@ -170,5 +170,7 @@ async def start(firing: ScheduleFiring, ctx: Context) -> WorkflowRun:
     schedule = WorkflowSchedule.model_validate(row)
     question = ActFor(owner_id=schedule.owner_id, mandate=schedule.mandate)
     owner = await ctx.as_principal(WORKFLOWS).call(principals.act_for, question)
-    command = StartWorkflow(id=firing.workflow_id, inputs=firing.inputs)
+    command = StartWorkflow(
+        id=firing.workflow_id, inputs=firing.inputs, priority=schedule.priority or PRIORITY
+    )
     return await ctx.as_principal(owner).call(runs.start, command, key=firing.key)

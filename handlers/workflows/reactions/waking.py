@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from nats.aio.msg import Msg
 
 from bus.context import Context
-from handlers.workflows import service, store
-from schemas.workflows.runs import Drive, RunEnded, RunMoved, RunTold
+from handlers.workflows import service
+from schemas.workflows.runs import PlanEnded, RunEnded, RunMoved, RunTold
 
-DUE_EVERY_S = 0.5
-DUE_BATCH = 200
-HEARD = (RunMoved, RunTold, RunEnded)
+HEARD = (RunMoved, RunTold, RunEnded, PlanEnded)
 _drivers: dict[str, Callable[[], None]] = {}
 
 
@@ -41,13 +39,3 @@ async def listen(ctx: Context) -> None:
     """Hear what is said of runs."""
     for event in HEARD:
         await ctx.platform.connection.subscribe(f"{event.subject_root()}.*", cb=heard)
-
-
-@service.every(seconds=DUE_EVERY_S)
-async def wake_due(ctx: Context) -> None:
-    """Drive the runs that have waited long enough."""
-    if await ctx.database.row(store.ANY_DUE, ctx.now()) is None:
-        return
-    async with ctx.transaction() as tx:
-        for row in await tx.rows(store.DUE, ctx.now(), DUE_BATCH):
-            await tx.enqueue(Drive(run_id=str(row["run_id"])))
