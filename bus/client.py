@@ -3,11 +3,16 @@
 Nobody there is known at once (`Unavailable`), no answer is known at the deadline (`TimedOut`), and
 an operation that keeps failing is not asked for a while (`BreakerOpen`). Only operations that are
 idempotent or only read are retried, with jitter, inside the same deadline and with the same key.
+
+A server of the bus that dies or sleeps takes requests and answers with it, and nobody is told. Who
+waits for a long call that can be repeated asks now and then whether anybody is at it, and repeats
+it if not, instead of waiting for a deadline that is minutes away.
 """
 
 import asyncio
 import random
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -29,12 +34,14 @@ from bus.breaker import Breaker
 from bus.clock import Clock
 from bus.credentials import Signer
 from bus.envelope import Origin
+from bus.stopping import is_being_done
 from schemas.contract import Operation, Problem, Schema
 from schemas.principal import Principal
 from schemas.problems import BreakerOpen, Internal, TimedOut, TooLarge, Unavailable
 
 TRIES = 3
 BACKOFF_S = 0.1
+LOOK_EVERY_S = 5.0
 R = TypeVar("R", bound=Schema)
 C = TypeVar("C", bound=Schema)
 
@@ -100,7 +107,10 @@ class Client:
         for attempt in range(1, TRIES + 1):
             left_s = (deadline_ms - self._clock.unix_ms()) / 1000
             try:
-                message = await self._request(operation, body, headers, left_s)
+                asking = self._request(operation, body, headers, left_s)
+                if repeatable and ask.call_id is not None:
+                    asking = self._looked_after(operation, ask.call_id, asking)
+                message = await asking
             except (Unavailable, TimedOut) as failure:
                 pause_s = random.uniform(0.5, 1.0) * BACKOFF_S * 2**attempt  # noqa: S311
                 if not repeatable or attempt == TRIES or isinstance(failure, BreakerOpen):
@@ -130,6 +140,26 @@ class Client:
         if breaker is not None:
             breaker.succeeded()
         return message
+
+    async def _looked_after(
+        self, operation: Operation[Any, Any], call_id: str, asking: Coroutine[Any, Any, Msg]
+    ) -> Msg:
+        """The answer, as long as somebody is at it.
+
+        Raises:
+            Unavailable: Nobody is; the call or its answer was lost.
+        """
+        answer = asyncio.ensure_future(asking)
+        try:
+            while not answer.done():
+                await asyncio.wait({answer}, timeout=LOOK_EVERY_S)
+                if answer.done() or await is_being_done(self.connection, operation, call_id):
+                    continue
+                if not answer.done():
+                    raise Unavailable("Nobody is at this call any more.", operation=operation.name)
+            return answer.result()
+        finally:
+            answer.cancel()
 
     def breakers(self) -> dict[str, str]:
         """State of every breaker that has seen a failure."""

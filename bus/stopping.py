@@ -1,6 +1,7 @@
-"""Work whose answer nobody wants any more is stopped where it is done.
+"""Long calls: stopped where they are done, and missed where nobody does them any more.
 
     asker cancelled for good -> stop.<domain>, id of the call -> answering task cancelled
+    asker waits              -> look.<domain>, id of the call -> answered by who is at it
 
 A run that was cancelled wants nothing any more. A process that drains does: another one will ask
 again under the same key, and finds the answer. So only who says so stops what was asked. The id is
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
+from nats.errors import ConnectionReconnectingError, OutboundBufferLimitError
 from nats.errors import Error as NatsError
 
 from bus import subjects
@@ -24,6 +26,7 @@ from schemas.contract import Operation
 FOR_GOOD = "for good"
 EARLY_MAX = 1024
 FROM_S = 5.0
+LOOK_S = 2.0
 
 T = TypeVar("T")
 
@@ -67,7 +70,25 @@ async def stoppable(call_id: str, work: Coroutine[Any, Any, T]) -> T:
     try:
         return await work
     finally:
-        del _running[call_id]
+        if _running.get(call_id) is task:  # it may have been asked again, and be done here twice
+            del _running[call_id]
+
+
+async def is_being_done(connection: Connection, operation: Operation[Any, Any], call: str) -> bool:
+    """Whether any process is at this call, asked of all that answer for its domain."""
+    try:
+        await connection.request(subjects.look(operation.domain), call.encode(), timeout=LOOK_S)
+    except (ConnectionReconnectingError, OutboundBufferLimitError):
+        return True  # nobody can be asked now
+    except (NatsError, TimeoutError):
+        return False
+    return True
+
+
+async def looked_for(message: Msg) -> None:
+    """Answer for a call that is being done here; who does not do it says nothing."""
+    if message.data.decode(errors="replace") in _running:
+        await message.respond(b"")
 
 
 async def heard(message: Msg) -> None:
@@ -83,9 +104,10 @@ async def heard(message: Msg) -> None:
 
 
 async def listen(connection: Connection, domains: set[str]) -> None:
-    """Hear what is to be stopped in these domains."""
+    """Hear what is to be stopped in these domains, and what somebody waits for."""
     for domain in sorted(domains & can_stop()):
         await connection.subscribe(subjects.stop(domain), cb=heard)
+        await connection.subscribe(subjects.look(domain), cb=looked_for)
 
 
 def can_stop() -> set[str]:

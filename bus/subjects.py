@@ -55,6 +55,11 @@ def stop(domain: str) -> str:
     return f"stop.{token(domain)}"
 
 
+def look(domain: str) -> str:
+    """Where a domain is asked whether it is still at a call."""
+    return f"look.{token(domain)}"
+
+
 def replay(job_id: str, event_name: str) -> str:
     """Where a replay sends the events of one type: `replay.<job id>.<domain>.<past>`."""
     return f"{REPLAY}.{token(job_id)}.{plain(event_name)}"

@@ -154,8 +154,9 @@ def domain_role(domain: str) -> Role:
 
 
 def stops(*domains: str) -> list[str]:
-    """Where these hear which of their calls nobody wants any more."""
-    return [subjects.stop(domain) for domain in domains if domain in stopping.can_stop()]
+    """Where these hear which of their calls nobody wants any more, and which somebody misses."""
+    long = [domain for domain in domains if domain in stopping.can_stop()]
+    return [of(domain) for domain in long for of in (subjects.stop, subjects.look)]
 
 
 def answers(domain: str) -> list[str]:

@@ -1,0 +1,114 @@
+"""A long call that was lost on the bus is asked again long before its deadline."""
+
+import asyncio
+
+import nats
+import pytest
+
+from bus import client, process
+from bus.lifecycle import Health
+from handlers import DOMAINS
+from handlers.__main__ import load_service
+from schemas import tools
+from schemas.problems import TimedOut
+from schemas.tools import InvokeTool, RegisterTool
+from tests.conftest import settled
+
+TOOL = RegisterTool(
+    name="slow.tool", description="Takes its time.", subject="tool.slow.tool",
+    input_schema={"type": "object"}, output_schema={"type": "object"}, timeout_ms=60_000,
+)  # fmt: skip
+CALL = InvokeTool(name="slow.tool", arguments={})
+LOOKS = 5
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    """Look after calls in a test's time; each look is counted."""
+    looks = []
+    is_being_done = client.is_being_done
+
+    async def counted(*asked):
+        looks.append(asked)
+        return await is_being_done(*asked)
+
+    monkeypatch.setattr(client, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(client, "is_being_done", counted)
+    return looks
+
+
+@pytest.fixture
+async def bus(settings):
+    """A connection for what is no part of the platform."""
+    connection = await nats.connect(settings.nats_url.get_secret_value())
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def lose(bus, bus_ready):
+    """Takes the next request of an operation, and is never heard of again."""
+
+    async def loses(operation):
+        taken = asyncio.Event()
+
+        async def take(_):
+            taken.set()
+
+        await bus.subscribe(operation.subject, queue=operation.domain, cb=take, max_msgs=1)
+        await settled(bus)
+        return taken
+
+    return loses
+
+
+def answering(settings):
+    """Every domain, in this test's event loop."""
+    services = [load_service(domain) for domain in DOMAINS]
+    return process.answering(settings, services, Health("test"))
+
+
+async def test_a_call_whose_request_was_lost_is_asked_again_and_done_once(settings, bus, ask, lose):
+    calls = []
+
+    async def answer(message):
+        calls.append(message)
+        await message.respond(b"{}")
+
+    await bus.subscribe(TOOL.subject, cb=answer)
+    async with answering(settings):
+        await ask(tools.register, TOOL)
+    taken = await lose(tools.invoke)
+    asking = asyncio.create_task(ask(tools.invoke, CALL, key="lost", call_id="lost"))
+    await taken.wait()
+    async with answering(settings):
+        answered = await asking
+    assert (answered.status, len(calls)) == ("succeeded", 1)
+
+
+async def test_a_call_that_takes_long_is_left_alone(settings, bus, ask, often):
+    calls, done = [], asyncio.Event()
+
+    async def answer(message):
+        calls.append(message)
+        await done.wait()
+        await message.respond(b"{}")
+
+    await bus.subscribe(TOOL.subject, cb=answer)
+    async with answering(settings):
+        await ask(tools.register, TOOL)
+        asking = asyncio.create_task(ask(tools.invoke, CALL, key="long", call_id="long"))
+        while len(often) < LOOKS:
+            await asyncio.sleep(0.05)
+        done.set()
+        assert (await asking).status == "succeeded"
+    assert len(calls) == 1
+
+
+async def test_a_call_without_a_key_is_not_asked_again(client, ask, lose, often):
+    taken = await lose(tools.invoke)
+    soon_ms = client._clock.unix_ms() + 1000
+    with pytest.raises(TimedOut):
+        await ask(tools.invoke, CALL, call_id="once", deadline_ms=soon_ms)
+    assert taken.is_set()
+    assert often == []
