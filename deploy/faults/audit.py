@@ -52,13 +52,13 @@ LETTERS = """
 RUNS = """
     SELECT id::text AS id,
            CASE WHEN status = 'failed' AND error ->> 'code' = $2
-                THEN 'timed out' ELSE status END AS status
+                THEN 'timed out' ELSE status END AS status, error::text AS error
     FROM flow.runs WHERE id = ANY($1::text[]::uuid[])
     UNION ALL
     SELECT id::text,
            CASE WHEN status = 'completed' THEN 'succeeded'
                 WHEN status = 'failed' AND strpos(error::text, $2) > 0
-                THEN 'timed out' ELSE status END
+                THEN 'timed out' ELSE status END, error::text
     FROM mcp_documents.goals WHERE id = ANY($1::text[]::uuid[])
 """
 DONE = """
@@ -189,7 +189,7 @@ async def runs_of(connection: asyncpg.Connection, load: Load) -> list[Ran]:
     for row in await connection.fetch(DONE):
         steps[row["run"]][row["step"]] += 1
     return [
-        Ran(row["id"], row["status"], steps[row["id"]])
+        Ran(row["id"], row["status"], steps[row["id"]], row["error"] or "")
         for row in await connection.fetch(RUNS, ids, ToolTimedOut.code)
     ]
 

@@ -30,11 +30,12 @@ class Logged:
 
 @dataclass(frozen=True)
 class Ran:
-    """A workflow's run at the end: its state, and how often each of its steps was done."""
+    """A workflow's run at the end: its state, how often each step was done, its error if any."""
 
     id: str
     status: str
     steps: Mapping[str, int]
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def open_runs(_: Sequence[Operation], final: Final) -> Iterator[str]:
     """Every run that was started has ended, and none was given up."""
     for run in final.runs:
         if run.status not in ENDED:
-            yield f"run {run.id} is {run.status}"
+            yield f"run {run.id} is {run.status} {run.error}".rstrip()
 
 
 def restless(_: Sequence[Operation], final: Final) -> Iterator[str]:

@@ -8,6 +8,7 @@ mounts are in a namespace of this process: whatever ends it, they are gone.
 """
 
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -80,16 +81,18 @@ class Disk:
     def fill(self) -> Path:
         """Use up all room that is left; deleting the file gives it back."""
         ballast = self.place / "ballast"
+        status = os.statvfs(self.place)
+        piece, end = status.f_bavail * status.f_frsize, 0
         with ballast.open("wb") as file:
-            status = os.statvfs(self.place)
-            os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize)
-        with ballast.open("ab") as file:
-            try:
-                while True:
-                    file.write(bytes(status.f_frsize))
-                    file.flush()
-            except OSError:
-                return ballast
+            while piece >= status.f_frsize:
+                try:
+                    os.posix_fallocate(file.fileno(), end, piece)
+                    end += piece
+                except OSError as failed:
+                    if failed.errno != errno.ENOSPC:
+                        raise
+                    piece //= 2
+        return ballast
 
 
 def run(*command: str) -> None:

@@ -4,18 +4,28 @@
 
 The seed decides what is drawn: which server, which agent, which step next. The machine decides
 the rest, so a seed repeats the fault and the load, not every interleaving; the simulator does that.
+
+A fault that broke something leaves traces in the stores, and perhaps servers that do not run: the
+next one gets a rig of its own, so that each verdict is about one fault.
 """
 
 import asyncio
 import random
+import shutil
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import asyncpg
+import nats.errors
+from nats.js.errors import APIError
+
 from deploy.embedded.folder import PROJECT
+from deploy.embedded.refusal import Refused
 from deploy.faults import checker, history
 from deploy.faults.audit import Watch
 from deploy.faults.checker import Violation
@@ -25,6 +35,8 @@ from deploy.faults.workload import GaveUp, Load, outside
 
 WARM = 30
 COUNTED = ("lost", "doubled", "ghosts", "open runs")
+NOT_JUDGED = (Refused, OSError, TimeoutError, asyncpg.PostgresError, nats.errors.Error, APIError)
+"""What it is when a server does not come back, or its stores cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +59,13 @@ class Verdict:
         """Whether every rule held, or it was not shown here."""
         return not self.violations
 
+    def broken(self) -> Counter[str]:
+        """How many violations of each rule that was broken."""
+        return Counter(violation.rule for violation in self.violations)
+
     def count(self, rule: str) -> int:
         """How many violations of one rule."""
-        return sum(violation.rule == rule for violation in self.violations)
+        return self.broken()[rule]
 
     def row(self) -> dict[str, Any]:
         """As JSON."""
@@ -88,8 +104,17 @@ class Proof:
         missing = fault.missing()
         if missing is not None:
             return Verdict(fault.name, fault.at, self.seed, self.commit, skipped=missing)
-        self._count[fault.name] += 1
         began = time.monotonic()
+        try:
+            return await self._judged(fault, began)
+        except NOT_JUDGED as failed:
+            return Verdict(
+                fault.name, fault.at, self.seed, self.commit, seconds=time.monotonic() - began,
+                violations=(Violation("not judged", f"{type(failed).__name__} {failed}"),),
+            )  # fmt: skip
+
+    async def _judged(self, fault: Fault, began: float) -> Verdict:
+        self._count[fault.name] += 1
         mark = f"{fault.name}-{self._count[fault.name]}"
         watch = await Watch.begin(self.rig)
         load = Load(self.rig, mark, self.rig.folder.root / f"{mark}.history", self.seed)
@@ -128,15 +153,30 @@ async def finish(load: Load) -> list[Violation]:
 
 
 async def prove(
-    faults: Sequence[Fault], seed: int, say: Callable[[str], Any], tell: Callable[[Verdict], Any]
-) -> list[Verdict]:
-    """All of these on one rig; `tell` hears of each verdict when it is there."""
-    verdicts = []
-    async with running(say) as rig:
-        proof = Proof(rig, seed)
-        for fault in faults:
-            say(fault.name)
-            verdict = await proof.of(fault)
-            verdicts.append(verdict)
-            tell(verdict)
-    return verdicts
+    faults: Sequence[Fault], seed: int, say: Callable[[str], Any],
+    tell: Callable[[Verdict], Any], logs: Path | None = None,
+) -> None:  # fmt: skip
+    """All of these, on one rig as long as they hold; `tell` hears of each verdict at once.
+
+    Of a fault that broke a rule the logs of all processes and what clients wrote down are kept
+    in `logs`.
+    """
+    left = list(faults)
+    while left:
+        async with running(say) as rig:
+            proof, held = Proof(rig, seed), True
+            while left and held:
+                fault = left.pop(0)
+                say(f"{len(faults) - len(left)} of {len(faults)}: {fault.name}, {fault.about}")
+                verdict = await proof.of(fault)
+                tell(verdict)
+                held = verdict.ok
+                if logs is not None and not held:
+                    keep(rig, logs / fault.name)
+
+
+def keep(rig: Rig, target: Path) -> None:
+    """Copy the logs and histories of a rig, which are gone with it."""
+    shutil.copytree(rig.folder.logs, target, dirs_exist_ok=True)
+    for history_file in rig.folder.root.glob("*.history"):
+        shutil.copy(history_file, target)

@@ -251,13 +251,18 @@ class Rig:
         return next(name for name in DATABASES if name != self.primary)
 
     async def bus(self, role: str) -> Connection:
-        """A connection to the bus as this role."""
-        return await nats.connect(
-            [nats_server.url(port) for port in self._nats_ports.values()],
-            nkeys_seed_str=(self.folder.nats_seeds / f"{role}.seed").read_text(),
-            inbox_prefix=f"_INBOX.{role}".encode(), max_reconnect_attempts=-1,
-            reconnect_time_wait=0.2, ping_interval=3, max_outstanding_pings=2, error_cb=quiet,
-        )  # fmt: skip
+        """A connection to the bus as this role.
+
+        Raises:
+            TimeoutError: No server of it answers.
+        """
+        async with asyncio.timeout(HEALTHY_S_MAX):
+            return await nats.connect(
+                [nats_server.url(port) for port in self._nats_ports.values()],
+                nkeys_seed_str=(self.folder.nats_seeds / f"{role}.seed").read_text(),
+                inbox_prefix=f"_INBOX.{role}".encode(), max_reconnect_attempts=-1,
+                reconnect_time_wait=0.2, ping_interval=3, max_outstanding_pings=2, error_cb=quiet,
+            )  # fmt: skip
 
     async def with_models(self) -> None:
         """Start the model server, if it does not run."""

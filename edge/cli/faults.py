@@ -56,36 +56,43 @@ def smoke(arguments: argparse.Namespace) -> int:
 def prove(faults: Sequence[Fault], arguments: argparse.Namespace) -> int:
     """Provoke them and show the verdicts; 1 if a rule was broken."""
     seed = random.randrange(SEEDS) if arguments.seed is None else arguments.seed  # noqa: S311
+    progress = output.console(error=True)
+    verdicts: list[Verdict] = []
 
     def say(text: str) -> None:
         if not arguments.json:
-            print(f"  {text}", file=sys.stderr, flush=True)
+            progress.print(f"  {text}", soft_wrap=True)
 
     def tell(verdict: Verdict) -> None:
+        verdicts.append(verdict)
+        broken = ", ".join(f"{rule} {times}" for rule, times in verdict.broken().items())
+        say(f"  {word(verdict)} after {verdict.seconds:.0f} s {broken}")
         if arguments.json:
             output.emit(verdict.row())
 
     say(f"seed {seed}, commit {proof.code()}")
     try:
-        verdicts = asyncio.run(proof.prove(faults, seed, say, tell))
+        asyncio.run(proof.prove(faults, seed, say, tell, arguments.logs))
+        status = exits.OK if all(verdict.ok for verdict in verdicts) else exits.PROBLEM
     except asyncio.CancelledError:
-        return exits.INTERRUPTED
+        status = exits.INTERRUPTED
     except Refused as refused:
         print(f"error {refused.code}: {refused.text}", file=sys.stderr)
-        return refused.status
-    if not arguments.json:
+        status = refused.status
+    if verdicts and not arguments.json:
         show(verdicts, seed)
-    return exits.OK if all(verdict.ok for verdict in verdicts) else exits.PROBLEM
+    return status
 
 
 def show(verdicts: Sequence[Verdict], seed: int) -> None:
     """The verdicts as a table, then what broke a rule and how to provoke it again."""
-    table = Table("fault", "injected", "calls", *COUNTED, "converged", "verdict", box=None)
+    table = Table("fault", "injected", "calls", *COUNTED, "converged", "took", "verdict", box=None)
     for one in verdicts:
         counts = [str(one.count(rule)) for rule in COUNTED]
         table.add_row(
-            one.fault, one.at, str(one.operations), *counts, f"{one.converged_s:.1f} s", word(one)
-        )
+            one.fault, one.at, str(one.operations), *counts,
+            f"{one.converged_s:.1f} s", f"{one.seconds:.0f} s", word(one),
+        )  # fmt: skip
     console = output.console()
     console.print(table)
     for one in verdicts:

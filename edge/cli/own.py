@@ -6,6 +6,7 @@ Functions are named by their place and imported when the command runs.
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 LOG_LINES = 50
 SHELLS = ("bash", "zsh", "fish")
@@ -125,6 +126,10 @@ def faults_options(parser: argparse.ArgumentParser) -> None:
     """Options of `portal faults smoke`."""
     add_common(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="draw as before; made if absent")
+    parser.add_argument(
+        "--logs", type=Path, metavar="FOLDER",
+        help="keep here the logs of every process when a fault broke a rule",
+    )  # fmt: skip
 
 
 def fault_options(parser: argparse.ArgumentParser) -> None:
