@@ -182,11 +182,13 @@ async def lose_power_of_all_buses(world: World) -> None:
 
 
 async def lose_power_and_pause(world: World) -> None:
-    """One server loses its power while another sleeps: the quorum is the damaged one's."""
+    """One server loses its power while another sleeps: the quorum is the damaged one's.
+
+    It cannot be ready before the other wakes up: of streams in memory it knows nothing any more,
+    and must not elect their leader.
+    """
     damaged, asleep = world.draw.sample(BUSES, 2)
-    async with world.rig.paused(asleep):
-        await world.rig.lose_power(damaged)
-        await asyncio.sleep(AWAY_S)
+    await asyncio.gather(sleep(world.rig, asleep), world.rig.lose_power(damaged))
 
 
 async def kill_primary(world: World) -> None:
@@ -231,16 +233,20 @@ async def forget_the_cache(world: World) -> None:
     await world.rig.up("valkey")
 
 
+async def sleep(rig: Rig, name: str) -> None:
+    """A process is as good as dead for a while, and knows nothing of it."""
+    async with rig.paused(name):
+        await asyncio.sleep(ASLEEP_S)
+
+
 async def sleep_layer(world: World) -> None:
     """A worker sleeps past its leases and goes on as if nothing had been: it must be fenced."""
-    async with world.rig.paused(LAYERS[0]):
-        await asyncio.sleep(ASLEEP_S)
+    await sleep(world.rig, LAYERS[0])
 
 
 async def sleep_stream_leader(world: World) -> None:
     """The bus's leader sleeps until it is deposed."""
-    async with world.rig.paused(await leader(world.rig)):
-        await asyncio.sleep(ASLEEP_S)
+    await sleep(world.rig, await leader(world.rig))
 
 
 async def fill_a_bus(world: World) -> None:

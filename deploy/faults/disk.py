@@ -10,6 +10,7 @@ mounts are in a namespace of this process: whatever ends it, they are gone.
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import shutil
 import struct
@@ -35,8 +36,11 @@ def missing() -> str | None:
     return None
 
 
+@functools.cache
 def own_mounts() -> None:
     """Have a mount namespace of our own; what is mounted from here on nobody else sees.
+
+    Once a process: it is the calling thread's, and that of threads which it starts later.
 
     Raises:
         OSError: It is refused.
