@@ -10,6 +10,7 @@ import functools
 import gc
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import threading
@@ -201,6 +202,16 @@ class Nats:
             self._process = None
 
     stop = kill
+
+    @contextlib.contextmanager
+    def asleep(self) -> Iterator[None]:
+        """It keeps its connections and answers nothing while the block runs."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
 
 class Valkey:

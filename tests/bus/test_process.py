@@ -5,9 +5,11 @@ import os
 import signal
 
 import httpx2
+import nats
 import pytest
 
 from bus import faults, process
+from bus.micro import Announced
 from handlers.__main__ import load_service
 from schemas.identity import principals as identity
 from schemas.identity.principals import WhoAmI
@@ -34,6 +36,16 @@ async def test_a_process_is_ready_answers_drains_on_sigterm_and_ends(settings, b
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(running, 20)
         assert not await ready()
+
+
+async def test_a_process_leaves_the_roll_call_though_the_bus_does_not_hear_it(settings, bus_server):
+    connection = await nats.connect(settings.nats_url.get_secret_value())
+    announced = Announced(connection, load_service("identity"))
+    await announced.start()
+    with bus_server.asleep():
+        await process.silence([announced])
+    assert not announced.stopped.is_set()
+    await connection.close()
 
 
 def test_a_fault_point_that_does_not_exist_is_refused():
