@@ -41,7 +41,7 @@ nightly: $(TOOLS) ## more than 100,000 simulated schedules, then every fault on 
 	@PORTAL_SCHEDULES=100000 $(BIN)/python -m pytest -q --timeout=0 \
 	  tests/rules/test_workflow_engine.py tests/rules/test_simulator.py
 	@$(BIN)/python -m pytest -q -m rig tests/faults
-	@$(BIN)/portal faults smoke
+	@$(BIN)/portal faults run all
 
 bench: $(TOOLS) ## measure every row and hold it against its bar, some six minutes
 	@$(BIN)/python -m tests.load

@@ -326,7 +326,7 @@ def points() -> list[Fault]:
     """A fault for each point in the code, by itself."""
     return [
         Fault(f"{role}-{point}", f"kill -9 of {article} process exactly there", point,
-              dies_at(name, point), smoke=False)
+              dies_at(name, point), smoke=False, part=True)
         for role, article, name, known in (
             ("edge", "an edge", EDGES[0], faults.POINTS_OF_EDGE),
             ("handlers", "a handlers", LAYERS[0], faults.POINTS),
@@ -341,18 +341,19 @@ FAULTS: tuple[Fault, ...] = (
     Fault("each-point", "kill -9 at every fault point of edge and layers", EACH,
           die_at_each_point),
     Fault("rolling-restart", "SIGTERM to each layer, edge and bus", "one by one",
-          restart_one_by_one),
+          restart_one_by_one, smoke=False),
     Fault("bus-leader-killed", "kill -9 of the leader of EVENTS", "any time", kill_stream_leader),
-    Fault("bus-each-killed", "kill -9 of each nats-server", "one by one", kill_every_bus),
+    Fault("bus-each-killed", "kill -9 of each nats-server", "one by one", kill_every_bus,
+          smoke=False),
     Fault("bus-quorum-lost", "two of three nats-servers away", f"{AWAY_S:.0f} s", lose_the_quorum),
     Fault("bus-power-lost", "power loss of all three nats-servers", "at once",
           lose_power_of_all_buses, disk.missing),
     Fault("bus-power-and-pause", "power loss of one nats-server, another asleep", "at once",
-          lose_power_and_pause, disk.missing),
+          lose_power_and_pause, disk.missing, smoke=False),
     Fault("bus-asleep", "SIGSTOP of the leader of EVENTS", f"{ASLEEP_S:.0f} s",
           sleep_stream_leader),
     Fault("bus-disk-full", "no room on the disk of the leader", f"{AWAY_S:.0f} s", fill_a_bus,
-          disk.missing),
+          disk.missing, smoke=False),
     Fault("bus-sync-fails", "fsync of the leader fails with EIO", f"{ERRORS_S:.0f} s",
           fail_syncs_of_a_bus, strace),
     Fault("database-killed", "kill -9 of the primary", "any time", kill_primary),
@@ -360,7 +361,7 @@ FAULTS: tuple[Fault, ...] = (
           fail_over),
     Fault("standby-killed", "the standby away", f"{AWAY_S:.0f} s", kill_standby),
     Fault("database-power-lost", "power loss of the primary", "any time", lose_power_of_primary,
-          disk.missing),
+          disk.missing, smoke=False),
     Fault("everything-power-lost", "power loss of all buses and databases", "at once",
           lose_power_of_all, disk.missing),
     Fault("cache-lost", "Valkey killed, its files removed", "any time", forget_the_cache),

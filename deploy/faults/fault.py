@@ -38,7 +38,11 @@ def strace() -> str | None:
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. `smoke` means that the short proof has it; `missing` says why not here."""
+    """One fault.
+
+    `smoke` means that the short proof has it, `part` that another fault contains it; `missing`
+    says why it cannot be provoked here.
+    """
 
     name: str
     about: str
@@ -46,3 +50,4 @@ class Fault:
     provoke: Provoke
     missing: Needs = nothing
     smoke: bool = True
+    part: bool = False

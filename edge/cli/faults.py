@@ -20,6 +20,7 @@ from edge.cli import exits, output
 
 SEEDS = 2**32
 SHOWN_MAX = 12
+ALL = "all"
 
 
 def show_all(arguments: argparse.Namespace) -> int:
@@ -40,7 +41,9 @@ def show_all(arguments: argparse.Namespace) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The faults that are named; 2 if one is not known."""
+    """The faults that are named, or all; 2 if one is not known."""
+    if arguments.names == [ALL]:
+        return prove([fault for fault in catalogue.FAULTS if not fault.part], arguments)
     unknown = [name for name in arguments.names if catalogue.named(name) is None]
     if unknown:
         print(f"no fault {', '.join(unknown)}: see `portal faults list`", file=sys.stderr)

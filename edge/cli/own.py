@@ -135,7 +135,8 @@ def faults_options(parser: argparse.ArgumentParser) -> None:
 def fault_options(parser: argparse.ArgumentParser) -> None:
     """Options of `portal faults run`."""
     faults_options(parser)
-    parser.add_argument("names", nargs="+", metavar="NAME", help="see `portal faults list`")
+    help = "see `portal faults list`; `all` for every one"
+    parser.add_argument("names", nargs="+", metavar="NAME", help=help)
 
 
 def retire_option(parser: argparse.ArgumentParser) -> None:
