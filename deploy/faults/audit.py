@@ -92,18 +92,25 @@ class Watch:
 
     @classmethod
     async def begin(cls, rig: Rig) -> "Watch":
-        """Look at everything now."""
+        """Look at everything, when nothing is on its way from the log to the stream.
+
+        Raises:
+            TimeoutError: It never comes to rest.
+        """
         connection = await rig.databases[rig.primary].connect(DATABASE)
-        try:
-            events = await connection.fetch(EVENTS)
-        finally:
-            await connection.close()
         bus = await rig.bus("admin")
         try:
-            info = await bus.jetstream().stream_info("EVENTS")
+            async with asyncio.timeout(CONVERGED_S_MAX):
+                while True:
+                    sequence = await last_of(bus.jetstream())
+                    events = await connection.fetch(EVENTS)
+                    left = await connection.fetchval(UNPUBLISHED)
+                    if not left and sequence == await last_of(bus.jetstream()):
+                        return cls(rig, {row["id"]: row["hash"] for row in events}, sequence)
+                    await asyncio.sleep(LOOK_EVERY_S)
         finally:
+            await connection.close()
             await bus.close()
-        return cls(rig, {row["id"]: row["hash"] for row in events}, info.state.last_seq)
 
     async def rest(self, load: Load) -> float:
         """Wait until everything has come to rest; how long it took.
@@ -209,6 +216,11 @@ async def lagging(jetstream: JetStreamContext) -> list[str]:
     ]
 
 
+async def last_of(jetstream: JetStreamContext) -> int:
+    """The sequence of the stream's last message."""
+    return int((await jetstream.stream_info("EVENTS")).state.last_seq)
+
+
 async def published_since(jetstream: JetStreamContext, sequence: int) -> list[tuple[str, int]]:
     """Event and version of every message behind a sequence, in order; read until it is whole."""
     for _ in range(READS_MAX):
@@ -220,8 +232,7 @@ async def published_since(jetstream: JetStreamContext, sequence: int) -> list[tu
 
 async def read_behind(jetstream: JetStreamContext, sequence: int) -> list[tuple[str, int]]:
     """One reading of it."""
-    info = await jetstream.stream_info("EVENTS")
-    left = info.state.last_seq - sequence
+    left = await last_of(jetstream) - sequence
     if left == 0:
         return []
     config = ConsumerConfig(

@@ -15,7 +15,15 @@ from bus import travel
 from handlers.workflows.engine import Begin
 from handlers.workflows.mapping import computed
 from handlers.workflows.records import failure_of, step_id
-from handlers.workflows.steps import BAD_END, GOOD_END, WORKFLOWS, Came, Place, failed
+from handlers.workflows.steps import (
+    BAD_END,
+    GOOD_END,
+    WORKFLOWS,
+    Came,
+    Place,
+    failed,
+    own_question,
+)
 from schemas import agents
 from schemas.agents import (
     AssignWork,
@@ -69,7 +77,8 @@ async def give(step: AgentStep, known: Json, place: Place) -> Came:
     }  # fmt: skip
     owner, key = await place.acting(), key_of(place, work)
     try:
-        run = await owner.call(operation, command.model_copy(update=limits), key=key)
+        with own_question():
+            run = await owner.call(operation, command.model_copy(update=limits), key=key)
     except NoAgentFree:
         if place.late(step.free_within_s):
             raise

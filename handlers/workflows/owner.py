@@ -3,7 +3,7 @@
 import time
 
 from bus.context import Context
-from handlers.workflows.steps import WORKFLOWS
+from handlers.workflows.steps import WORKFLOWS, own_question
 from schemas.identity import principals
 from schemas.identity.principals import ActFor
 from schemas.workflows.runs import WorkflowRun
@@ -23,11 +23,13 @@ class Owner:
 
         Raises:
             Unauthenticated: Nothing any more.
+            Unavailable: Nobody answers who that is.
         """
         asked_at, owner = self._known or (0.0, self._ctx)
         if time.monotonic() - asked_at > ASKED_ANEW_S:
             question = ActFor(owner_id=run.owner_id, mandate=run.mandate)
-            known = await self._ctx.as_principal(WORKFLOWS).call(principals.act_for, question)
+            with own_question():
+                known = await self._ctx.as_principal(WORKFLOWS).call(principals.act_for, question)
             owner = self._ctx.as_principal(known)
             self._known = (time.monotonic(), owner)
         return owner

@@ -5,7 +5,8 @@ who is asked does it once. A step that waits says what for, and when to look aga
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -22,7 +23,7 @@ from schemas.contract import Id, Json, Operation, Problem, Schema
 from schemas.events import QueryEvents
 from schemas.models import GenerateText, Message
 from schemas.principal import Principal
-from schemas.problems import TimedOut, TooLarge
+from schemas.problems import TimedOut, TooLarge, Unavailable
 from schemas.supervision import GetJob
 from schemas.tools import InvokeTool
 from schemas.travel import Asked
@@ -104,6 +105,21 @@ class Place:
         if within_s is not None:
             moments.append(self.began + timedelta(seconds=within_s))
         return min(moments, default=None)
+
+
+@contextmanager
+def own_question() -> Iterator[None]:
+    """What the engine itself asks is over at once: no answer in time means that nobody is there.
+
+    So it does not count as a try of the step, which was not even asked for.
+
+    Raises:
+        Unavailable: There was none.
+    """
+    try:
+        yield
+    except TimedOut as unheard:
+        raise Unavailable(**unheard.details) from unheard
 
 
 def failed(problem: Problem) -> Came:

@@ -7,11 +7,16 @@ import pytest
 
 from bus import client, process
 from bus.lifecycle import Health
-from handlers import DOMAINS
+from bus.service import own_context
+from handlers import DOMAINS, workflows
 from handlers.__main__ import load_service
+from handlers.workflows.owner import Owner
 from schemas import tools
-from schemas.problems import TimedOut
+from schemas.identity import principals
+from schemas.principal import Mandate, Principal
+from schemas.problems import TimedOut, Unavailable
 from schemas.tools import InvokeTool, RegisterTool
+from schemas.workflows.runs import WorkflowRun
 from tests.conftest import settled
 
 TOOL = RegisterTool(
@@ -19,17 +24,27 @@ TOOL = RegisterTool(
     input_schema={"type": "object"}, output_schema={"type": "object"}, timeout_ms=60_000,
 )  # fmt: skip
 CALL = InvokeTool(name="slow.tool", arguments={})
-LOOKS = 5
+LOOKS_MIN = 5
+ADA = Principal(id="ada", kind="user", roles=("developer",))
+
+
+class Looks:
+    """Looks after calls, in a test's time: how many there were, and whether they may go on."""
+
+    def __init__(self):
+        self.count = 0
+        self.allowed = asyncio.Event()
+        self.allowed.set()
 
 
 @pytest.fixture(autouse=True)
-def often(monkeypatch):
-    """Look after calls in a test's time; each look is counted."""
-    looks = []
-    is_being_done = client.is_being_done
+def looks(monkeypatch):
+    """Calls are looked after every tenth of a second."""
+    looks, is_being_done = Looks(), client.is_being_done
 
     async def counted(*asked):
-        looks.append(asked)
+        looks.count += 1
+        await looks.allowed.wait()
         return await is_being_done(*asked)
 
     monkeypatch.setattr(client, "LOOK_EVERY_S", 0.1)
@@ -68,7 +83,9 @@ def answering(settings):
     return process.answering(settings, services, Health("test"))
 
 
-async def test_a_call_whose_request_was_lost_is_asked_again_and_done_once(settings, bus, ask, lose):
+async def test_a_call_whose_request_was_lost_is_asked_again_and_done_once(
+    settings, bus, ask, lose, looks
+):
     calls = []
 
     async def answer(message):
@@ -79,14 +96,16 @@ async def test_a_call_whose_request_was_lost_is_asked_again_and_done_once(settin
     async with answering(settings):
         await ask(tools.register, TOOL)
     taken = await lose(tools.invoke)
+    looks.allowed.clear()
     asking = asyncio.create_task(ask(tools.invoke, CALL, key="lost", call_id="lost"))
     await taken.wait()
     async with answering(settings):
+        looks.allowed.set()
         answered = await asking
     assert (answered.status, len(calls)) == ("succeeded", 1)
 
 
-async def test_a_call_that_takes_long_is_left_alone(settings, bus, ask, often):
+async def test_a_call_that_takes_long_is_left_alone(settings, bus, ask, looks):
     calls, done = [], asyncio.Event()
 
     async def answer(message):
@@ -98,17 +117,29 @@ async def test_a_call_that_takes_long_is_left_alone(settings, bus, ask, often):
     async with answering(settings):
         await ask(tools.register, TOOL)
         asking = asyncio.create_task(ask(tools.invoke, CALL, key="long", call_id="long"))
-        while len(often) < LOOKS:
+        while looks.count < LOOKS_MIN:
             await asyncio.sleep(0.05)
         done.set()
         assert (await asking).status == "succeeded"
     assert len(calls) == 1
 
 
-async def test_a_call_without_a_key_is_not_asked_again(client, ask, lose, often):
+async def test_a_call_without_a_key_is_not_asked_again(client, ask, lose, looks):
     taken = await lose(tools.invoke)
     soon_ms = client._clock.unix_ms() + 1000
     with pytest.raises(TimedOut):
         await ask(tools.invoke, CALL, call_id="once", deadline_ms=soon_ms)
     assert taken.is_set()
-    assert often == []
+    assert looks.count == 0
+
+
+async def test_an_engine_that_cannot_ask_who_the_owner_is_blames_no_step(settings, bus, bus_ready):
+    await bus.subscribe(principals.act_for.subject, queue="identity")  # and never answers
+    await settled(bus)
+    run = WorkflowRun.model_construct(owner_id="ada", mandate=Mandate.of(ADA))
+    others = [load_service(domain) for domain in DOMAINS if domain != "identity"]
+    async with process.answering(settings, others, Health("test")) as running:
+        ctx = own_context(workflows.service, running.platform)
+        ctx.deadline_ms = running.platform.clock.unix_ms() + 500
+        with pytest.raises(Unavailable):
+            await Owner(ctx).acting(run)
