@@ -12,7 +12,6 @@ it if not, instead of waiting for a deadline that is minutes away.
 import asyncio
 import random
 import time
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -29,7 +28,7 @@ from nats.errors import (
 )
 from nats.errors import Error as NatsError
 
-from bus import envelope
+from bus import envelope, telemetry
 from bus.breaker import Breaker
 from bus.clock import Clock
 from bus.credentials import Signer
@@ -107,10 +106,10 @@ class Client:
         for attempt in range(1, TRIES + 1):
             left_s = (deadline_ms - self._clock.unix_ms()) / 1000
             try:
-                asking = self._request(operation, body, headers, left_s)
                 if repeatable and ask.call_id is not None:
-                    asking = self._looked_after(operation, ask.call_id, asking)
-                message = await asking
+                    message = await self._looked_after(operation, body, headers, deadline_ms)
+                else:
+                    message = await self._request(operation, body, headers, left_s)
             except (Unavailable, TimedOut) as failure:
                 pause_s = random.uniform(0.5, 1.0) * BACKOFF_S * 2**attempt  # noqa: S311
                 if not repeatable or attempt == TRIES or isinstance(failure, BreakerOpen):
@@ -142,24 +141,28 @@ class Client:
         return message
 
     async def _looked_after(
-        self, operation: Operation[Any, Any], call_id: str, asking: Coroutine[Any, Any, Msg]
+        self, operation: Operation[Any, Any], body: bytes, headers: dict[str, str], deadline_ms: int
     ) -> Msg:
-        """The answer, as long as somebody is at it.
+        """The answer of a call; it is asked again whenever nobody is at it."""
+        while True:
+            left_s = (deadline_ms - self._clock.unix_ms()) / 1000
+            answer = asyncio.ensure_future(self._request(operation, body, headers, left_s))
+            try:
+                while not await self._is_lost(answer, operation, headers[envelope.CALL]):
+                    if answer.done():
+                        return answer.result()
+            finally:
+                answer.cancel()
+            telemetry.log().warning("call was lost", operation=operation.name)
 
-        Raises:
-            Unavailable: Nobody is; the call or its answer was lost.
-        """
-        answer = asyncio.ensure_future(asking)
-        try:
-            while not answer.done():
-                await asyncio.wait({answer}, timeout=LOOK_EVERY_S)
-                if answer.done() or await is_being_done(self.connection, operation, call_id):
-                    continue
-                if not answer.done():
-                    raise Unavailable("Nobody is at this call any more.", operation=operation.name)
-            return answer.result()
-        finally:
-            answer.cancel()
+    async def _is_lost(
+        self, answer: asyncio.Future[Msg], operation: Operation[Any, Any], call_id: str
+    ) -> bool:
+        """Whether there is still no answer after a while, and nobody who would give one."""
+        await asyncio.wait({answer}, timeout=LOOK_EVERY_S)
+        if answer.done() or await is_being_done(self.connection, operation, call_id):
+            return False
+        return not answer.done()
 
     def breakers(self) -> dict[str, str]:
         """State of every breaker that has seen a failure."""
