@@ -43,18 +43,22 @@ EACH = f"{len(faults.POINTS_OF_EDGE) + len(faults.POINTS)} points"
 POISON = "job.documents.ingest"
 
 
-def dies_at(name: str, point: str) -> Provoke:
-    """End a process as if by kill -9 exactly at a point of its code."""
+def dies_at(name: str, *points: str) -> Provoke:
+    """End a process as if by kill -9 exactly at points of its code, one after the other."""
 
     async def provoke(world: World) -> None:
-        pid = await world.rig.arm(name, point)
-        async with reaching(world, point):
-            if not await world.rig.died(name, pid, REACHED_S_MAX):
-                world.rig.kill(name)  # it would die there later
-                raise NotProvoked(f"{name} never reached {point}")
+        pid = await world.rig.arm(name, points[0])
+        for point, following in zip(points, (*points[1:], None), strict=True):
+            world.rig.arm_next(name, following)
+            async with reaching(world, point):
+                if not await world.rig.died(name, pid, REACHED_S_MAX):
+                    world.rig.arm_next(name, None)
+                    world.rig.kill(name)  # it would die there later
+                    raise NotProvoked(f"{name} never reached {point}")
+            pid = await world.rig.started(name, pid)
+            if point in OF_LETTERS:
+                await settle_letters(world)
         await world.rig.healthy()
-        if point in OF_LETTERS:
-            await settle_letters(world)
 
     return provoke
 
@@ -316,10 +320,8 @@ async def deliver_everything_twice(world: World) -> None:
 
 async def die_at_each_point(world: World) -> None:
     """Layers and edges, one point after the other."""
-    for point in faults.POINTS_OF_EDGE:
-        await dies_at(EDGES[0], point)(world)
-    for point in faults.POINTS:
-        await dies_at(LAYERS[0], point)(world)
+    await dies_at(EDGES[0], *faults.POINTS_OF_EDGE)(world)
+    await dies_at(LAYERS[0], *faults.POINTS)(world)
 
 
 def points() -> list[Fault]:

@@ -194,14 +194,21 @@ class Rig:
 
     async def arm(self, name: str, point: str) -> int:
         """Start a process anew, to die at a fault point; returns its id."""
-        self._environments[name][FAULT] = point
-        try:
-            before = self.pid(name)
-            self.kill(name)
-            await self.until(lambda: self.child(name).pid not in (None, before), f"{name} starts")
-            return self.pid(name)
-        finally:
-            del self._environments[name][FAULT]
+        self.arm_next(name, point)
+        before = self.pid(name)
+        self.kill(name)
+        return await self.started(name, before)
+
+    def arm_next(self, name: str, point: str | None) -> None:
+        """Choose where the process that is started after this one dies; None is nowhere."""
+        self._environments[name].pop(FAULT, None)
+        if point is not None:
+            self._environments[name][FAULT] = point
+
+    async def started(self, name: str, before: int) -> int:
+        """Wait until another process has been started; returns its id."""
+        await self.until(lambda: self.child(name).pid not in (None, before), f"{name} starts")
+        return self.pid(name)
 
     async def died(self, name: str, pid: int, timeout_s: float) -> bool:
         """Whether that process dies in time."""
