@@ -135,8 +135,9 @@ def faults_options(parser: argparse.ArgumentParser) -> None:
 def fault_options(parser: argparse.ArgumentParser) -> None:
     """Options of `portal faults run`."""
     faults_options(parser)
-    help = "see `portal faults list`; `all` for every one"
-    parser.add_argument("names", nargs="+", metavar="NAME", help=help)
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", help="see `portal faults list`; `all` for every one"
+    )
 
 
 def retire_option(parser: argparse.ArgumentParser) -> None:
