@@ -61,6 +61,7 @@ cluster {{
     timeout: 2
   }}
   routes: {routes}
+  {advertise}
 }}
 """
 DURABLE = "  sync_interval: always"
@@ -68,11 +69,19 @@ DURABLE = "  sync_interval: always"
 
 @dataclass(frozen=True)
 class Member:
-    """One of several servers that are one bus; `routes` are the ports on which they meet."""
+    """One of several servers that are one bus.
+
+    Args:
+        name: Of the server.
+        port: On which the others find it.
+        routes: Ports on which it finds the others.
+        advertised: Port that it tells others to connect to, if not its own.
+    """
 
     name: str
     port: int
     routes: tuple[int, ...]
+    advertised: int | None = None
 
 
 def spec(
@@ -123,9 +132,11 @@ def threads() -> int:
 def meeting(member: Member, password: str) -> str:
     """The block by which the servers of one bus find each other."""
     routes = [f"nats://route:{password}@{LOOPBACK}:{port}" for port in member.routes]
+    told = f'advertise: "{LOOPBACK}:{member.advertised}"' if member.advertised else ""
     return CLUSTER.format(
-        host=LOOPBACK, port=member.port, password=password, routes=json.dumps(routes)
-    )
+        host=LOOPBACK, port=member.port, password=password, routes=json.dumps(routes),
+        advertise=told,
+    )  # fmt: skip
 
 
 def mutual_tls(own: Path, trust: Path) -> str:

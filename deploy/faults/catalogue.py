@@ -253,6 +253,12 @@ async def sleep_stream_leader(world: World) -> None:
     await sleep(world.rig, await leader(world.rig))
 
 
+async def part_stream_leader(world: World) -> None:
+    """The bus's leader and the others hear nothing of each other; clients go on at all of them."""
+    with world.rig.parted(await leader(world.rig)):
+        await asyncio.sleep(ASLEEP_S)
+
+
 async def fill_a_bus(world: World) -> None:
     """No room on the disk of the stream's leader."""
     name = await leader(world.rig)
@@ -354,6 +360,8 @@ FAULTS: tuple[Fault, ...] = (
           lose_power_and_pause, disk.missing, smoke=False),
     Fault("bus-asleep", "SIGSTOP of the leader of EVENTS", f"{ASLEEP_S:.0f} s",
           sleep_stream_leader),
+    Fault("bus-parted", "the leader of EVENTS cut off from the others", f"{ASLEEP_S:.0f} s",
+          part_stream_leader),
     Fault("bus-disk-full", "no room on the disk of the leader", f"{AWAY_S:.0f} s", fill_a_bus,
           disk.missing, smoke=False),
     Fault("bus-sync-fails", "fsync of the leader fails with EIO", f"{ERRORS_S:.0f} s",

@@ -10,12 +10,13 @@ the process: not at an error, not at Ctrl-C, not at its own kill -9.
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,7 @@ from deploy.embedded.spec import Spec, module
 from deploy.embedded.supervisor import Supervisor
 from deploy.faults import disk, postgres
 from deploy.faults.disk import Disk
+from deploy.faults.links import Link
 from deploy.faults.postgres import Database
 
 BUSES = ("nats-1", "nats-2", "nats-3")
@@ -73,6 +75,7 @@ class Rig:
         self._environments: dict[str, dict[str, str]] = {}
         self._models_port = self._ports.take("ollama", 0)
         self._nats_ports: dict[str, int] = {}
+        self._links: dict[tuple[str, str], Link] = {}
 
     async def start(self) -> None:
         """Start everything; returns when all is ready."""
@@ -88,18 +91,15 @@ class Rig:
         """End everything now; what it kept is thrown away with the folder."""
         self.supervisor.kill()
         await self.supervisor.stop()
+        for link in self._links.values():
+            link.close()
         for mounted in self.disks.values():
             with contextlib.suppress(OSError):
                 mounted.unmount()
         self.folder.forget_run()
 
     async def _start_servers(self) -> dict[str, str]:
-        routes = tuple(self._ports.take(f"{name}.route", 0) for name in BUSES)
-        for name, route in zip(BUSES, routes, strict=True):
-            port, monitor = self._ports.take(name, 0), self._ports.take(f"{name}.monitor", 0)
-            member = Member(name, route, routes)
-            self._nats_ports[name] = port
-            self._add(nats_server.spec(self.folder, port, monitor, durable=True, member=member))
+        await self._add_buses()
         for name in DATABASES:
             self.databases[name] = Database(self.folder, name, self._ports.take(name, 0))
         first, second = self.databases.values()
@@ -117,6 +117,21 @@ class Rig:
             "redis": valkey_server.url(self.folder, valkey),
             "ollama": models.url(self._models_port),
         }
+
+    async def _add_buses(self) -> None:
+        """Servers that meet over links, and tell nobody of a way around them."""
+        routes = {name: self._ports.take(f"{name}.route", 0) for name in BUSES}
+        nowhere = self._ports.take("nowhere", 0)
+        for name, other in itertools.permutations(BUSES, 2):
+            port = self._ports.take(f"{name}-{other}", 0)
+            self._links[name, other] = Link(port, routes[other])
+            await self._links[name, other].open()
+        for name in BUSES:
+            port, monitor = self._ports.take(name, 0), self._ports.take(f"{name}.monitor", 0)
+            to_others = tuple(link.port for (one, _), link in self._links.items() if one == name)
+            member = Member(name, routes[name], to_others, advertised=nowhere)
+            self._nats_ports[name] = port
+            self._add(nats_server.spec(self.folder, port, monitor, durable=True, member=member))
 
     async def _start_platform(self, urls: dict[str, str]) -> None:
         ports = {name: self._ports.take(name, 0) for name in EDGES}
@@ -191,6 +206,15 @@ class Rig:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def parted(self, bus: str) -> Iterator[None]:
+        """One server of the bus and the others hear nothing of each other while the block runs."""
+        with contextlib.ExitStack() as cut:
+            for ends, link in self._links.items():
+                if bus in ends:
+                    cut.enter_context(link.cut())
+            yield
 
     async def arm(self, name: str, point: str) -> int:
         """Start a process anew, to die at a fault point; returns its id."""
