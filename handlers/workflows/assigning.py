@@ -15,15 +15,7 @@ from bus import travel
 from handlers.workflows.engine import Begin
 from handlers.workflows.mapping import computed
 from handlers.workflows.records import failure_of, step_id
-from handlers.workflows.steps import (
-    BAD_END,
-    GOOD_END,
-    WORKFLOWS,
-    Came,
-    Place,
-    failed,
-    own_question,
-)
+from handlers.workflows.steps import BAD_END, GOOD_END, WORKFLOWS, Came, Place, failed
 from schemas import agents
 from schemas.agents import (
     AssignWork,
@@ -53,7 +45,7 @@ async def agent(step: AgentStep, known: Json, place: Place) -> Came:
     Raises:
         Problem: Nobody takes it.
     """
-    kind, _, run_id = ((place.record and place.record.awaits) or "").partition("/")
+    kind, _, run_id = (place.awaits or "").partition("/")
     if kind == "run":
         return await look(step, known, run_id, place)
     return await give(step, known, place)
@@ -77,8 +69,7 @@ async def give(step: AgentStep, known: Json, place: Place) -> Came:
     }  # fmt: skip
     owner, key = await place.acting(), key_of(place, work)
     try:
-        with own_question():
-            run = await owner.call(operation, command.model_copy(update=limits), key=key)
+        run = await owner.call(operation, command.model_copy(update=limits), key=key)
     except NoAgentFree:
         if place.late(step.free_within_s):
             raise

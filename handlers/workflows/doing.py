@@ -10,7 +10,16 @@ from handlers.workflows import assigning, ending, forking, people, steps, store
 from handlers.workflows.checking import every
 from handlers.workflows.engine import Begin, BeginUndo
 from handlers.workflows.mapping import Unmappable
-from handlers.workflows.steps import OUTPUT_BYTES_MAX, Came, Place, too_large, undoing
+from handlers.workflows.records import AWAY
+from handlers.workflows.steps import (
+    OUTPUT_BYTES_MAX,
+    Came,
+    Place,
+    own_question,
+    still_waiting,
+    too_large,
+    undoing,
+)
 from schemas.contract import Json
 from schemas.problems import TooLarge, malformed
 from schemas.workflows.definitions import BadDocument
@@ -33,6 +42,8 @@ HOW: dict[type[Any], Do] = {
     CallStep: steps.call, JobStep: steps.job, AgentStep: assigning.agent, InvokeStep: steps.tool,
     PromptStep: steps.model, WaitStep: steps.wait, Undo: steps.undo,
 }  # fmt: skip
+TIMED = (CallStep, InvokeStep, PromptStep)
+"""What these ask may take as long as the step says; what others ask is answered at once."""
 
 
 async def do(
@@ -43,6 +54,21 @@ async def do(
     Raises:
         Problem: What was asked has refused or does not answer, or nobody has approved the step.
     """
+    if isinstance(begin, BeginUndo) or isinstance(begin.step, TIMED):
+        return await by_kind(begin, place, document, run)
+    try:
+        with own_question():
+            return await by_kind(begin, place, document, run)
+    except AWAY:
+        if place.awaits is None:
+            raise
+        return still_waiting(place)  # it was only to be seen whether it is over
+
+
+async def by_kind(
+    begin: Begin | BeginUndo, place: Place, document: Document, run: WorkflowRun
+) -> Came:  # fmt: skip
+    """Do a step as its kind is done; raises as `do`."""
     if isinstance(begin, Begin) and isinstance(begin.step, WorkflowStep):
         return await ending.start_inner(begin, place, run)
     if isinstance(begin, Begin) and isinstance(begin.step, HumanStep):

@@ -81,7 +81,7 @@ async def ask(begin: Begin, place: Place, document: Document, run: WorkflowRun) 
     """
     assert isinstance(begin.step, HumanStep)
     inbox = place.ctx.as_principal(WORKFLOWS)
-    if place.record is not None and place.record.awaits is not None:
+    if place.awaits is not None:
         task = await inbox.call(human.settle, SettleTask(id=step_id(place.run_id, place.path)))
     else:
         try:

@@ -82,6 +82,11 @@ class Place:
         return key if len(key) <= KEY_MAX else hashlib.sha256(key.encode()).hexdigest()
 
     @property
+    def awaits(self) -> str | None:
+        """What the step waits for already."""
+        return self.record.awaits if self.record else None
+
+    @property
     def began(self) -> datetime:
         """When the step began to wait: now, if it does only now."""
         return self.record.started_at if self.record else self.ctx.now()
@@ -109,9 +114,9 @@ class Place:
 
 @contextmanager
 def own_question() -> Iterator[None]:
-    """What the engine itself asks is over at once: no answer in time means that nobody is there.
+    """What is asked here is answered at once: no answer in time means that nobody is there.
 
-    So it does not count as a try of the step, which was not even asked for.
+    So it is no try of the step, which has not taken too long, and is asked again while it may be.
 
     Raises:
         Unavailable: There was none.
@@ -120,6 +125,15 @@ def own_question() -> Iterator[None]:
         yield
     except TimedOut as unheard:
         raise Unavailable(**unheard.details) from unheard
+
+
+def still_waiting(place: Place) -> Came:
+    """A step that waits as it did, and is looked at again."""
+    assert place.record is not None
+    record, due_at = place.record, place.look_by(LOOK_S, None)
+    return Came(
+        "waiting", record.output, awaits=record.awaits, due_at=due_at, work=record.work
+    )  # fmt: skip
 
 
 def failed(problem: Problem) -> Came:
@@ -160,19 +174,18 @@ def undoing(step: Undo, known: Json) -> tuple[Operation[Any, Any], Schema]:
 
 async def job(step: JobStep, known: Json, place: Place) -> Came:
     """Begin a job, and look whether it has ended."""
-    if place.record is None or place.record.awaits is None:
+    if place.awaits is None:
         operation = catalogue.operation(step.operation)
         command = command_of(operation, computed(step.input, known))
         work = await ask(place, operation, command)
         return Came("waiting", awaits=f"job/{work['id']}", due_at=place.look_by(LOOK_S, None))
-    job_id = place.record.awaits.partition("/")[2]
+    job_id = place.awaits.partition("/")[2]
     work = await ask(place, supervision.job, GetJob(id=job_id))
     return ended(work, work["result"], place, step.timeout_s)
 
 
 def ended(thing: Json, result: Any, place: Place, within_s: float) -> Came:
     """What a job says of itself."""
-    assert place.record is not None
     if thing["status"] in GOOD_END:
         return Came("done", result)
     if thing["status"] in BAD_END:
@@ -180,7 +193,7 @@ def ended(thing: Json, result: Any, place: Place, within_s: float) -> Came:
     if place.late(within_s):
         return failed(TimedOut("It took too long."))
     due_at = place.look_by(LOOK_S, within_s)
-    return Came("waiting", awaits=place.record.awaits, due_at=due_at)
+    return Came("waiting", awaits=place.awaits, due_at=due_at)
 
 
 async def tool(step: InvokeStep, known: Json, place: Place) -> Came:
@@ -209,9 +222,8 @@ async def wait(step: WaitStep, known: Json, place: Place) -> Came:
     """Wait for a time, a signal or an event."""
     if step.event is not None:
         return await event(step, known, place)
-    begun = place.record is not None and place.record.awaits is not None
     if step.signal is not None:
-        if begun and place.late(step.within_s):
+        if place.awaits is not None and place.late(step.within_s):
             return failed(TimedOut(f"The signal {step.signal} did not come in time."))
         due_at = place.look_by(None, step.within_s)
         return Came("waiting", awaits=f"signal/{step.signal}", due_at=due_at)

@@ -1,6 +1,9 @@
 """A long call that was lost on the bus is asked again long before its deadline."""
 
 import asyncio
+from contextlib import asynccontextmanager
+from functools import partial
+from uuid import uuid4
 
 import nats
 import pytest
@@ -10,13 +13,17 @@ from bus.lifecycle import Health
 from bus.service import own_context
 from handlers import DOMAINS, workflows
 from handlers.__main__ import load_service
+from handlers.workflows.doing import do
+from handlers.workflows.engine import Begin
 from handlers.workflows.owner import Owner
+from handlers.workflows.steps import Place
 from schemas import tools
 from schemas.identity import principals
 from schemas.principal import Mandate, Principal
 from schemas.problems import TimedOut, Unavailable
 from schemas.tools import InvokeTool, RegisterTool
-from schemas.workflows.runs import WorkflowRun
+from schemas.workflows.document import Document
+from schemas.workflows.runs import RunStep, WorkflowRun
 from tests.conftest import settled
 
 TOOL = RegisterTool(
@@ -25,6 +32,13 @@ TOOL = RegisterTool(
 )  # fmt: skip
 CALL = InvokeTool(name="slow.tool", arguments={})
 LOOKS_MIN = 5
+LOOKED_AT = {
+    "supervision": (
+        {"key": "j", "type": "job", "operation": "documents.reprocess", "input": {}},
+        f"job/{uuid4()}",
+    ),
+    "agents": ({"key": "a", "type": "agent", "objective": "Go on."}, f"run/{uuid4()}"),
+}
 ADA = Principal(id="ada", kind="user", roles=("developer",))
 
 
@@ -133,13 +147,46 @@ async def test_a_call_without_a_key_is_not_asked_again(client, ask, lose, looks)
     assert looks.count == 0
 
 
-async def test_an_engine_that_cannot_ask_who_the_owner_is_blames_no_step(settings, bus, bus_ready):
+@pytest.fixture
+def without(settings, bus_ready):
+    """The engine's own context, in a platform that lacks a domain."""
+
+    @asynccontextmanager
+    async def lacking(domain):
+        others = [load_service(other) for other in DOMAINS if other != domain]
+        async with process.answering(settings, others, Health("test")) as running:
+            ctx = own_context(workflows.service, running.platform)
+            ctx.deadline_ms = running.platform.clock.unix_ms() + 500
+            yield ctx
+
+    return lacking
+
+
+async def test_an_engine_that_is_not_told_who_the_owner_is_blames_no_step(bus, without):
     await bus.subscribe(principals.act_for.subject, queue="identity")  # and never answers
     await settled(bus)
     run = WorkflowRun.model_construct(owner_id="ada", mandate=Mandate.of(ADA))
-    others = [load_service(domain) for domain in DOMAINS if domain != "identity"]
-    async with process.answering(settings, others, Health("test")) as running:
-        ctx = own_context(workflows.service, running.platform)
-        ctx.deadline_ms = running.platform.clock.unix_ms() + 500
+    async with without("identity") as ctx:
         with pytest.raises(Unavailable):
             await Owner(ctx).acting(run)
+
+
+@pytest.mark.parametrize("domain", LOOKED_AT)
+async def test_a_step_that_waits_goes_on_waiting_when_nobody_says_whether_it_is_over(
+    without, domain
+):
+    step, awaits = LOOKED_AT[domain]
+    document = Document.model_validate({"steps": [step]})
+    [begun] = document.steps
+    async with without(domain) as ctx:
+        record = RunStep.model_construct(
+            awaits=awaits, output=None, work=None, attempt=1, started_at=ctx.now()
+        )
+        place = Place(ctx.new_id(), begun.key, ctx, partial(itself, ctx), record)
+        came = await do(Begin(begun.key, begun, 1, {}), place, document, None)
+    assert (came.status, came.awaits) == ("waiting", awaits)
+    assert came.due_at is not None
+
+
+async def itself(ctx):
+    return ctx
