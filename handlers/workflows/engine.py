@@ -214,7 +214,7 @@ class Walk:
             return self._failed(failed, mark)
         if len(ended) + len(left_out) < len(steps):
             return None
-        return later or ended[steps[-1].key]
+        return later or Outcome(ended[steps[-1].key].output)  # what was let through is no error
 
     def _mark(self) -> tuple[int, int, int]:
         """Where a part of the document begins; see `_failed`."""

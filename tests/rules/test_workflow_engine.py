@@ -257,6 +257,19 @@ def test_a_failure_that_is_let_through_is_seen_by_the_steps_behind_it() -> None:
     assert begins(decide(steps, state(a=Record("failed", error={"code": "X"})))) == ["b"]
 
 
+def test_a_failure_that_is_let_through_fails_nothing_though_it_is_the_last_step() -> None:
+    last = {"key": "b", "on_error": "continue", **CALL}
+    steps = document({"key": "a", **CALL}, last)
+    records = state(a=Record("done", output=1), b=Record("failed", error={"code": "X"}))
+    decision = decide(steps, records)
+    assert (decision.status, decision.outcome) == ("succeeded", engine.Outcome(None))
+    inner = {"key": "m", "type": "map", "items": [1], "steps": [last]}
+    failed = Record("failed", error={"code": "X"})
+    assert decide(document(inner), State("running", {}, {"m[0].b": failed}, BEGAN)).outcome == (
+        engine.Outcome([None])
+    )
+
+
 def test_a_value_that_cannot_be_computed_fails_its_step() -> None:
     steps = document({"key": "a", "when": "$.inputs.nothing", **CALL})
     outcome = decide(steps, state()).outcome
