@@ -24,7 +24,7 @@ from deploy.embedded.postgres_server import DATABASE
 from deploy.faults.checker import CONVERGED_S_MAX, Final, Logged, Ran
 from deploy.faults.history import Operation
 from deploy.faults.rig import Rig
-from deploy.faults.workload import API, Load, Outside, effects_of
+from deploy.faults.workload import API, Load, Outside
 from schemas.tools import ToolTimedOut
 
 EVENTS = """
@@ -178,7 +178,7 @@ class Watch:
                 key: times for key, times in outside.effects.items()
                 if key.startswith(f"{load.mark}-")
             },
-            wanted=[effect for key in started for effect in effects_of(key)],
+            wanted=[effect for key in started for effect in load.effects_of(key)],
             runs=runs,
             before=self.hashes,
             hashes={id_: row["hash"] for id_, row in events.items()},

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from bus import faults, topology
 from bus.reconciler import REQUEUE
 from deploy.embedded.postgres_server import DATABASE
-from deploy.faults import disk
+from deploy.faults import disk, long_run
 from deploy.faults.fault import Fault, NotProvoked, Provoke, World, strace
 from deploy.faults.rig import BUSES, DATABASES, EDGES, LAYERS, Rig
 from deploy.faults.workload import asking_the_model
@@ -374,6 +374,8 @@ FAULTS: tuple[Fault, ...] = (
           disk.missing, smoke=False),
     Fault("everything-power-lost", "power loss of all buses and databases", "at once",
           lose_power_of_all, disk.missing),
+    Fault("all-killed", "kill -9 of any process during a run of 200 steps",
+          f"every {long_run.KILL_EVERY_S:.0f} s", long_run.outlives_everybody, smoke=False),
     Fault("cache-lost", "Valkey killed, its files removed", "any time", forget_the_cache),
     Fault("handlers-asleep", "SIGSTOP of a handlers process", f"{ASLEEP_S:.0f} s", sleep_layer),
     Fault("everything-twice", "each event and each job delivered again", "any time",

@@ -140,9 +140,9 @@ class Client:
         """Read an agent; its version."""
         return (await self._do("read", "GET", f"/agents/{agent}", None, "", thing=agent))[1]
 
-    async def start(self, workflow: str) -> str:
-        """Start a run of the workflow; its id."""
-        key, _ = self._key("run")
+    async def start(self, workflow: str, key: str | None = None) -> str:
+        """Start a run of the workflow, under a key of its own if none is given; its id."""
+        key = key or self._key("run")[0]
         body = {"inputs": {"run": key}}
         path = f"/workflows/{workflow}/runs"
         return (await self._do("start", "POST", path, body, key, value=key))[0]
@@ -213,11 +213,6 @@ def asking_the_model() -> dict[str, Any]:
     return {"description": "Say", "tasks": [task]}
 
 
-def effects_of(key: str) -> list[str]:
-    """What a run or goal started under this key has to do outside."""
-    return [f"{key}/{step}" for step in STEPS]
-
-
 class Load:
     """Some clients that work until they are told to stop."""
 
@@ -236,6 +231,15 @@ class Load:
         self._tasks: list[asyncio.Task[None]] = []
         self.runs: dict[str, str] = {}
         """Path under which a run is asked for, by its id."""
+        self._wanted: dict[str, list[str]] = {}
+
+    def wants(self, key: str, effects: list[str]) -> None:
+        """Say what a run started under this key has to do outside, if it is not the usual."""
+        self._wanted[key] = effects
+
+    def effects_of(self, key: str) -> list[str]:
+        """What a run or goal started under this key has to do outside."""
+        return self._wanted.get(key) or [f"{key}/{step}" for step in STEPS]
 
     @property
     def first(self) -> Client:
