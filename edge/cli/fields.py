@@ -217,15 +217,31 @@ def reader(slot: Slot) -> Any:
 
 
 def json_value(text: str) -> Any:
-    """JSON, or `@FILE`.
+    """JSON, or `@FILE` with JSON or YAML.
 
     Raises:
         argparse.ArgumentTypeError: It is neither.
     """
     try:
+        if text.startswith("@") and text.endswith((".yaml", ".yml")):
+            return from_yaml(Path(text[1:]).read_text())
         return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
     except (OSError, ValueError) as bad:
-        raise argparse.ArgumentTypeError(f"not JSON, and not @FILE with JSON: {bad}") from None
+        raise argparse.ArgumentTypeError(f"not JSON, and not @FILE with it: {bad}") from None
+
+
+def from_yaml(text: str) -> Any:
+    """The JSON that a YAML text stands for.
+
+    Raises:
+        ValueError: It stands for none: it has dates without quotes, or is no YAML.
+    """
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        return json.loads(json.dumps(yaml.safe_load(text)))
+    except (yaml.YAMLError, TypeError) as bad:
+        raise ValueError(f"YAML that is no JSON: {bad}") from None
 
 
 def body_of(operation: Operation[Any, Any], given: dict[str, Any]) -> dict[str, Any]:
