@@ -153,6 +153,20 @@ async def test_what_is_wrong_with_a_plan_is_told_before_it_is_carried_out(ask):
     assert (await ask(plans.validate, better)).ok
 
 
+async def test_who_approves_a_plan_sees_what_is_wrong_with_it(ask):
+    rare = TaskDraft(key="rare", title="x", brief=Brief(objective="x"), capabilities=("no-such",))
+    command = SubmitGoal(description="x", tasks=(failing("bad"), rare), approve=True)
+    goal = await ask(goals.submit, command)
+
+    async def told():
+        return (await plan_of(ask, goal)).findings
+
+    found = await eventually(told)
+    assert [(f["kind"], f["tasks"]) for f in found] == [("capability", ["rare"]), ("tool", ["bad"])]
+    again = await ask(plans.validate, ValidatePlan(goal_id=goal.id))
+    assert [item.model_dump(mode="json") for item in again.items] == list(found)
+
+
 async def test_an_estimate_is_taken_from_what_such_tasks_have_used_before(ask):
     goal = await ask(goals.submit, goal_of_calculations(6))
     command = EstimatePlan(goal_id=goal.id, price=2.0)

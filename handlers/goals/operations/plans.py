@@ -38,6 +38,7 @@ from schemas.goals.planning import (
     ExecuteGoal,
     PauseGoal,
     PlanEstimate,
+    PlanFinding,
     PlanFindings,
     PlanNotApproved,
     ReplanGoal,
@@ -80,8 +81,20 @@ async def tasks_about(
 
 @service.handles(plans.validate)
 async def validate(command: ValidatePlan, ctx: Context) -> PlanFindings:
-    """Look which agents and tools there are, then say what is wrong."""
+    """What is wrong with it now."""
     tasks, constraints = await tasks_about(command, ctx)
+    found = await findings_of(tasks, constraints, ctx)
+    return PlanFindings(ok=not found, items=tuple(found))
+
+
+async def findings_of(
+    tasks: Sequence[TaskDraft | Task], constraints: Constraints, ctx: Context
+) -> list[PlanFinding]:
+    """Look which agents and tools there are, then say what is wrong.
+
+    Raises:
+        Denied: Agents are not to be seen.
+    """
     there, no_tools = dict[str, Agent](), dict[str, str]()
     for capability in dict.fromkeys(c for task in tasks for c in task.capabilities):
         wanted = ListAgents(capability=capability, limit=AGENTS_MAX)
@@ -94,8 +107,7 @@ async def validate(command: ValidatePlan, ctx: Context) -> PlanFindings:
             no_tools[name] = "there is no such tool"
         except Denied as refused:
             no_tools[name] = refused.message
-    found = estimating.findings(tasks, constraints, list(there.values()), no_tools)
-    return PlanFindings(ok=not found, items=tuple(found))
+    return estimating.findings(tasks, constraints, list(there.values()), no_tools)
 
 
 @service.handles(plans.estimate)

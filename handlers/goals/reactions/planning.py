@@ -10,6 +10,7 @@ from bus.context import Context
 from bus.database import Transaction
 from handlers.goals import planning, progress, rules, service, store
 from handlers.goals.operations.goals import lock, plan_in, record_plan, record_task, tasks_in
+from handlers.goals.operations.plans import findings_of
 from handlers.goals.owner import acting_for
 from handlers.goals.reactions import steering
 from schemas import documents
@@ -27,6 +28,7 @@ from schemas.goals import (
     TaskDraft,
 )
 from schemas.goals.planning import PlanNotApproved
+from schemas.problems import Denied
 
 INDEX_WAIT_S = 60.0
 INDEX_POLL_S = 0.25
@@ -59,9 +61,32 @@ async def make_plan(job: MakePlan, ctx: Context) -> None:
             current = await lock(tx, goal.id)
             if (current.status, current.current_plan_id) == (goal.status, goal.current_plan_id):
                 await record_plan(tx, current, drafts, strategy, ctx)
+    if goal.status in ("submitted", "planning", "planned"):
+        await note_findings(goal.id, owner, ctx)
     async with ctx.transaction() as tx:
         await start(tx, await lock(tx, goal.id), ctx)
     await steering.bring(goal.id, None, ctx)
+
+
+async def note_findings(goal_id: str, owner: Context, ctx: Context) -> None:
+    """Keep with the plan what seems wrong with it, for who approves it or finds it standing."""
+    goal = Goal.model_validate(await ctx.row(store.GET, goal_id))
+    if goal.current_plan_id is None:
+        return
+    plan = Plan.model_validate(await ctx.row(store.GET_PLAN, goal.current_plan_id))
+    tasks = [Task.model_validate(dict(r)) for r in await ctx.database.rows(store.TASKS, plan.id)]
+    try:
+        found = await findings_of(tasks, goal.constraints, owner)
+    except Denied:
+        return  # the owner does not see agents: nothing can be said
+    findings = tuple(one.model_dump(mode="json") for one in found)
+    if findings == plan.findings:
+        return
+    async with ctx.transaction() as tx:
+        current = await plan_in(tx, await lock(tx, goal_id))
+        if (current.id, current.version) == (plan.id, plan.version):
+            noted = {"version": plan.version + 1, "findings": findings}
+            await tx.record(PlanChanged(plan=plan.model_copy(update=noted)))
 
 
 async def drafted(
