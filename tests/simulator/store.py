@@ -175,6 +175,12 @@ class Transaction:
             raise DependencyDown
 
     async def commit(self) -> None:
+        """As the real one: a commit that has begun goes on when who waits for it is cancelled."""
+        committing = asyncio.ensure_future(self._commit())
+        committing.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(committing)
+
+    async def _commit(self) -> None:
         await self._statement()
         if self.world.happens("commit lost"):
             self.end()
