@@ -1,8 +1,10 @@
 """A run of some two hundred steps, while one process after another is killed.
 
-each    a list in parts, an effect outside for each
-both    side by side: an effect and a wait; a question to a person and an effect
-back    a run of another workflow that fails, and takes its effect back
+    each    a list in parts, an effect outside for each
+    both    side by side: an effect and a wait; a question to a person and an effect
+    back    a run of another workflow that fails, and takes its effect back
+
+Every effect is counted outside, and has to be had once.
 """
 
 import asyncio
@@ -12,13 +14,12 @@ from typing import Any
 
 from deploy.faults.fault import NotProvoked, World
 from deploy.faults.rig import BUSES, EDGES, LAYERS
-from deploy.faults.workload import TOOL
+from deploy.faults.workload import TOOL, effect, note
+from schemas.workflows.runs import OPEN
 
 ITEMS = 64
 KILL_EVERY_S = 2.0
 RUN_S_MAX = 240.0
-OVER = ("succeeded", "failed", "cancelled", "undone")
-RETRY = {"attempts": 30, "first_s": 0.2, "most_s": 2}
 
 
 async def outlives_everybody(world: World) -> None:
@@ -54,10 +55,10 @@ async def is_over(world: World, run: str) -> bool:
     """Whether it has ended; answers its question when it asks."""
     first, path = world.load.first, f"/workflow-runs/{run}"
     _, found = await first.ask("GET", path)
-    if found["status"] not in OVER:
+    if found["status"] in OPEN:
         answer = {"path": "both:right.may", "answer": "yes"}
         await first.ask("POST", f"{path}/answers", answer, f"{run}-may")  # refused until it asks
-    return found["status"] in OVER
+    return found["status"] not in OPEN
 
 
 async def kill_one(world: World) -> None:
@@ -65,17 +66,6 @@ async def kill_one(world: World) -> None:
     rig = world.rig
     with contextlib.suppress(ProcessLookupError):
         rig.kill(world.draw.choice((*LAYERS, *EDGES, *BUSES, rig.primary, "valkey")))
-
-
-def effect(*name: str) -> dict[str, Any]:
-    """What the tool is given: the run's own key, and which effect of it."""
-    return {"key": {"$concat": ["$.inputs.run", "/", *name]}}
-
-
-def note(key: str, *name: str) -> dict[str, Any]:
-    """A step that has an effect outside."""
-    given = effect(*(name or (key,)))
-    return {"key": key, "type": "tool", "tool": TOOL, "retry": RETRY, "input": given}
 
 
 def long(key: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ CONFLICT = 409
 WELL = 300
 TOOL = "effects.note"
 STEPS = ("a", "b", "c")
+RETRY = {"attempts": 30, "first_s": 0.2, "most_s": 2}
 UNSETTLED = (StillRunning.code,)
 BUSY = (425, 429, 500, 502, 503, 504)
 
@@ -182,14 +183,20 @@ class Client:
 
 def workflow(mark: str) -> dict[str, Any]:
     """Steps with an effect each, one after the other, and a moment of waiting in between."""
-    retry = {"attempts": 30, "first_s": 0.2, "most_s": 2}
-    steps: list[dict[str, Any]] = [
-        {"key": key, "type": "tool", "tool": TOOL, "retry": retry,
-         "input": {"key": {"$concat": ["$.inputs.run", f"/{key}"]}}}
-        for key in STEPS
-    ]  # fmt: skip
+    steps: list[dict[str, Any]] = [note(key) for key in STEPS]
     steps.insert(1, {"key": "pause", "type": "wait", "for_s": 1})
     return {"name": f"effects-{mark}", "document": {"steps": steps}}
+
+
+def effect(*name: str) -> dict[str, Any]:
+    """What the tool is given: the run's own key, and which effect of it."""
+    return {"key": {"$concat": ["$.inputs.run", "/", *name]}}
+
+
+def note(key: str, *name: str) -> dict[str, Any]:
+    """A step that has an effect outside, named as the step is unless another name is given."""
+    given = effect(*(name or (key,)))
+    return {"key": key, "type": "tool", "tool": TOOL, "retry": RETRY, "input": given}
 
 
 def goal(key: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """SQL of workflows and runs. Entities' rows are written by recording events."""
 
 from bus.statement import Statement
+from schemas.workflows.runs import PRIORITY
 
 GET = Statement("SELECT * FROM flow.workflows WHERE id = $1")
 LOCK = Statement("SELECT * FROM flow.workflows WHERE id = $1 FOR UPDATE")
@@ -92,24 +93,26 @@ TAKE_SIGNAL = Statement(
 )
 
 CLAIM = Statement(
-    """
+    f"""
     INSERT INTO flow.drivers AS d (run_id, owner_id, priority, holder, lease_until, wakes)
-    SELECT id, owner_id, coalesce(priority, 3), $2::uuid, now() + make_interval(secs => $3), 1
+    SELECT id, owner_id, coalesce(priority, {PRIORITY}), $2::uuid,
+           now() + make_interval(secs => $3), 1
     FROM flow.runs WHERE id = $1
     ON CONFLICT (run_id) DO UPDATE SET wakes = d.wakes + 1, due_at = NULL,
         holder = CASE WHEN d.lease_until > now() THEN d.holder ELSE excluded.holder END,
         lease_until = CASE WHEN d.lease_until > now() THEN d.lease_until
                            ELSE excluded.lease_until END
     RETURNING holder, wakes
-    """
+    """  # noqa: S608 - a number of ours
 )
 WANT = Statement(
-    """
+    f"""
     INSERT INTO flow.drivers AS d (run_id, owner_id, priority, wakes, due_at)
-    SELECT id, owner_id, coalesce(priority, 3), 1, $2::timestamptz FROM flow.runs WHERE id = $1
+    SELECT id, owner_id, coalesce(priority, {PRIORITY}), 1, $2::timestamptz
+    FROM flow.runs WHERE id = $1
     ON CONFLICT (run_id) DO UPDATE SET wakes = d.wakes + 1,
         due_at = CASE WHEN d.holder IS NULL THEN least(d.due_at, excluded.due_at) END
-    """
+    """  # noqa: S608 - a number of ours
 )
 """A run waits for a driver; one that has a driver only counts up, as in `CLAIM`."""
 CANDIDATES = Statement(

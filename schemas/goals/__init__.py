@@ -27,7 +27,13 @@ from schemas.human import Sha256
 from schemas.principal import Mandate, PersonId, Role
 from schemas.problems import IllegalMove, NotFound
 from schemas.workflows.document import WAIT_S_MAX
-from schemas.workflows.runs import PlanEnded, PlanStepFinished, PlanStepWaiting, RunStatus
+from schemas.workflows.runs import (
+    PRIORITY,
+    PlanEnded,
+    PlanStepFinished,
+    PlanStepWaiting,
+    RunStatus,
+)
 
 TASKS_MAX = 200
 GoalStatus = Literal[
@@ -167,7 +173,7 @@ class SubmitGoal(Schema):
     description: Text = Field(min_length=1)
     title: Title | None = None
     document_ids: tuple[Id, ...] = Field((), max_length=20)
-    priority: int = Field(3, ge=1, le=5, description="1 is first, 5 is last.")
+    priority: int = Field(PRIORITY, ge=1, le=5, description="1 is first, 5 is last.")
     constraints: Constraints = Constraints()
     tasks: tuple[TaskDraft, ...] = Field(
         (), max_length=TASKS_MAX, description="A plan of your own, instead of one made here."

@@ -55,13 +55,12 @@ async def make_plan(job: MakePlan, ctx: Context) -> None:
     if goal.status in ("submitted", "planning", "planned"):
         owner = await acting_for(goal, ctx)
         attached = [await indexed(document_id, owner) for document_id in goal.document_ids]
-    if goal.status in ("submitted", "planning"):
-        strategy, drafts = await drafted(goal, attached, job.feedback, owner)
-        async with ctx.transaction() as tx:
-            current = await lock(tx, goal.id)
-            if (current.status, current.current_plan_id) == (goal.status, goal.current_plan_id):
-                await record_plan(tx, current, drafts, strategy, ctx)
-    if goal.status in ("submitted", "planning", "planned"):
+        if goal.status != "planned":
+            strategy, drafts = await drafted(goal, attached, job.feedback, owner)
+            async with ctx.transaction() as tx:
+                current = await lock(tx, goal.id)
+                if (current.status, current.current_plan_id) == (goal.status, goal.current_plan_id):
+                    await record_plan(tx, current, drafts, strategy, ctx)
         await note_findings(goal.id, owner, ctx)
     async with ctx.transaction() as tx:
         await start(tx, await lock(tx, goal.id), ctx)
